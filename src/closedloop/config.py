@@ -1,0 +1,290 @@
+"""closedloop.toml and the environment, read once into one frozen value; the sole reader of either."""
+
+import difflib
+import os
+import secrets
+import stat
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, get_args, get_origin
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+
+import msgspec
+
+from closedloop.errors import ConfigError
+
+SITE_NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+WEAK_KEY_LENGTH = 16
+
+
+class Bitrix24(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How to read back from one Bitrix24 portal."""
+
+    rest_url: str | None = None
+    application_token: str | None = None
+
+
+class AmoCrm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How to read back from one amoCRM account."""
+
+    base_url: str | None = None
+    access_token: str | None = None
+
+
+class Goal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which moment in the CRM is which goal: `on` is created, qualified, won, lost, stage:ID or status:ID."""
+
+    on: str
+    goal: str
+
+
+class Site(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One website: its keys, its money, its day."""
+
+    name: str = "default"
+    timezone: str = "Europe/Moscow"
+    currency: str = msgspec.field(default="RUB")
+    origins: tuple[str, ...] = ()
+    webhook_keys: tuple[str, ...] = ()
+    dedup_hours: float = 24
+    bitrix24: Bitrix24 | None = None
+    amocrm: AmoCrm | None = None
+    goals: tuple[Goal, ...] = ()
+    destinations: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone in which this site cuts its days and people write its dates."""
+        return ZoneInfo(self.timezone)
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """All settings of one deployment."""
+
+    sites: dict[str, Site]
+    data_dir: Path
+    database_url: str | None  # None: the embedded PostgreSQL
+    deployment_key: bytes
+    new_webhook_key: str | None = None  # made just now, to be printed once
+
+
+# Settings whose text may be "env:NAME" or "file:PATH", and must be where they would be a secret.
+SECRETS = {"webhook_keys", "rest_url", "application_token", "access_token", "token", "secret"}
+
+
+class Reader:
+    """Reads one configuration and collects every mistake with the place it is in."""
+
+    def __init__(self, environment: Mapping[str, str], path: Path | None) -> None:
+        self.environment = environment
+        self.path = path
+        self.mistakes: list[str] = []
+
+    def mistake(self, key: str, problem: str) -> None:
+        """Note one mistake: file, key, what is wrong."""
+        self.mistakes.append(f"{self.path or 'environment'}: {key} {problem}")
+
+    def document(self) -> dict[str, Any]:
+        """Return the parsed file, empty when there is none."""
+        if self.path is None:
+            return {}
+        try:
+            return tomllib.loads(self.path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError([f"{self.path}: cannot be read: {error.strerror}"]) from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError([f"{self.path}: is not TOML: {error}"]) from error
+
+    def sites(self) -> dict[str, Site]:
+        """Return the sites of the file, or the one site that needs no ceremony."""
+        document = self.document()
+        self.check_names("", document, {"sites"})
+        tables = document.get("sites", {})
+        if not isinstance(tables, dict):
+            self.mistake("sites", "must be tables such as [sites.default]")
+            return {}
+        return {name: self.site(name, table) for name, table in ({"default": {}} | tables).items()}
+
+    def site(self, name: str, table: object) -> Site:
+        """Return one site; its mistakes are noted and answered with the default."""
+        place = f"sites.{name}"
+        if not isinstance(table, dict):
+            self.mistake(place, "must be a table")
+            return Site(name=name)
+        self.check(place, table, Site)
+        table = self.with_secrets(place, table)
+        try:
+            site = msgspec.convert({**table, "name": name}, Site)
+        except msgspec.ValidationError as error:
+            if not any(line.startswith(f"{self.path}: {place}") for line in self.mistakes):
+                self.mistake(place, f"is wrong: {error}")
+            return Site(name=name)
+        self.check_site(place, site)
+        return site
+
+    def check_site(self, place: str, site: Site) -> None:
+        """Note what a type alone does not say about a site."""
+        try:
+            ZoneInfo(site.timezone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            near = difflib.get_close_matches(site.timezone, known_zones(), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            self.mistake(f"{place}.timezone", f"is not an IANA time zone: {site.timezone!r}{hint}")
+        if not (len(site.currency) == 3 and site.currency.isascii() and site.currency.isupper()):
+            self.mistake(f"{place}.currency", f"is not an ISO 4217 code such as RUB: {site.currency!r}")
+        if site.dedup_hours <= 0:
+            self.mistake(f"{place}.dedup_hours", "must be more than 0")
+
+    def check(self, place: str, table: Mapping[str, Any], shape: type[msgspec.Struct]) -> None:
+        """Note unknown names in a table and in the tables inside it."""
+        fields = {field.name: field for field in msgspec.structs.fields(shape)}
+        self.check_names(f"{place}.", table, set(fields) - {"name"})
+        for name, value in table.items():
+            inner = inner_struct(fields[name].type) if name in fields else None
+            if inner is None:
+                continue
+            for index, row in enumerate(value if isinstance(value, list) else [value]):
+                if isinstance(row, dict):
+                    at = f"{place}.{name}[{index}]" if isinstance(value, list) else f"{place}.{name}"
+                    self.check(at, row, inner)
+
+    def check_names(self, prefix: str, table: Mapping[str, Any], known: set[str]) -> None:
+        """Note every name that is not known, with the nearest that is."""
+        for name in table.keys() - known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]}?" if near else f"known are: {', '.join(sorted(known))}"
+            self.mistake(f"{prefix}{name}", f"is not a setting; {hint}")
+
+    def with_secrets(self, place: str, table: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the table with every `env:` and `file:` replaced by what it points to."""
+        return {
+            name: self.with_secrets(f"{place}.{name}", value)
+            if isinstance(value, dict)
+            else self.secret(f"{place}.{name}", value)
+            if name in SECRETS
+            else value
+            for name, value in table.items()
+        }
+
+    def secret(self, place: str, value: object) -> object:
+        """Return one secret, or each of a list; a secret that stands in the file is a mistake."""
+        if isinstance(value, list):
+            return [self.secret(f"{place}[{index}]", one) for index, one in enumerate(value)]
+        if not isinstance(value, str):
+            return value
+        kind, _, name = value.partition(":")
+        if kind == "env":
+            if not self.environment.get(name):
+                self.mistake(place, f"names the environment variable {name}, which is not set")
+            return self.environment.get(name, "")
+        if kind == "file":
+            return self.secret_file(place, Path(name))
+        self.mistake(place, 'holds a secret in the file; write "env:NAME" or "file:PATH" instead')
+        return ""
+
+    def secret_file(self, place: str, path: Path) -> str:
+        """Return the text of a secret's file without its line end."""
+        try:
+            return path.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            self.mistake(place, f"names the file {path}, which cannot be read: {error}")
+            return ""
+
+
+def read_config(
+    *, config: Path | None = None, data_dir: Path | None = None, environment: Mapping[str, str] | None = None
+) -> Config:
+    """Return the settings of this deployment; arguments win over the environment.
+
+    Makes the data folder, the deployment's key and, when no key of site `default` is configured, its
+    webhook key, each once. Raises ConfigError with every mistake, one line each.
+    """
+    environment = os.environ if environment is None else environment
+    named = config or (Path(value) if (value := environment.get("CLOSEDLOOP_CONFIG")) else None)
+    here = Path("closedloop.toml")
+    reader = Reader(environment, named or (here if here.exists() else None))
+    sites = reader.sites()
+    for name in sites:
+        check_site_name(reader, name)
+    folder = data_dir or Path(environment.get("CLOSEDLOOP_DATA_DIR") or "data")
+    if reader.mistakes:
+        raise ConfigError(sorted(reader.mistakes))
+    make_folder(folder)
+    sites, made = with_default_key(sites, environment, folder)
+    return Config(
+        sites=sites,
+        data_dir=folder.resolve(),
+        database_url=environment.get("DATABASE_URL") or None,
+        deployment_key=bytes.fromhex(kept_secret(folder / "deployment.key", lambda: secrets.token_hex(32))[0]),
+        new_webhook_key=made,
+    )
+
+
+def check_site_name(reader: Reader, name: str) -> None:
+    """Note a site's name that would not fit into an address."""
+    if not (name[:1].isalnum() and name.replace("-", "").replace("_", "").isalnum() and name.islower()):
+        reader.mistake(f"sites.{name}", "must be lower-case letters, digits, '-' and '_'")
+
+
+def with_default_key(
+    sites: dict[str, Site], environment: Mapping[str, str], folder: Path
+) -> tuple[dict[str, Site], str | None]:
+    """Return the sites with the key of `default` in place, and that key if it was made just now."""
+    site = sites["default"]
+    made = None
+    given = environment.get("CLOSEDLOOP_WEBHOOK_KEY", "").strip()
+    if given:
+        keys = (given, *site.webhook_keys)
+    elif site.webhook_keys:
+        keys = site.webhook_keys
+    else:
+        key, is_new = kept_secret(folder / "webhook.key", lambda: secrets.token_urlsafe(24))
+        keys, made = (key,), key if is_new else None
+    return {**sites, "default": msgspec.structs.replace(site, webhook_keys=keys)}, made
+
+
+def make_folder(folder: Path) -> None:
+    """Make the data folder. Raises ConfigError when it cannot be made or written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError([f"{folder}: the data folder cannot be made: {error.strerror}"]) from error
+
+
+def kept_secret(path: Path, make: Callable[[], str]) -> tuple[str, bool]:
+    """Return the secret in a file, and whether it was made just now; two starts at once agree on one."""
+    if not path.exists():
+        fresh = path.with_suffix(f".{secrets.token_hex(4)}")
+        try:
+            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(make())
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(fresh, path)
+            return path.read_text().strip(), True
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise ConfigError([f"{path}: cannot be written: {error.strerror}"]) from error
+        finally:
+            fresh.unlink(missing_ok=True)
+    try:
+        if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            path.chmod(0o600)
+        return path.read_text().strip(), False
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
+
+
+def inner_struct(annotation: object) -> type[msgspec.Struct] | None:
+    """Return the struct inside `Struct | None` or `tuple[Struct, ...]`, if there is one."""
+    for candidate in (annotation, get_origin(annotation), *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, msgspec.Struct):
+            return candidate
+    return None
+
+
+def known_zones() -> list[str]:
+    """Return the names of all time zones of this machine."""
+    return sorted(available_timezones())

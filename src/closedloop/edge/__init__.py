@@ -1,0 +1,1 @@
+"""From outside: HTTP and the command line; thin."""

@@ -1,0 +1,79 @@
+"""The command line: one function for each command; errors that a person can mend become one sentence."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from closedloop.errors import ClosedloopError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Takes a deal won in a CRM back to the website session that earned it.",
+)
+
+DataDir = Annotated[
+    Path | None, typer.Option(help="Folder for keys, the spool and the embedded PostgreSQL. [./data]")
+]
+ConfigPath = Annotated[Path | None, typer.Option("--config", help="closedloop.toml; optional.")]
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
+Port = Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)]
+
+
+@app.command()
+def serve(
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    data_dir: DataDir = None,
+    config: ConfigPath = None,
+    workers: Annotated[int, typer.Option(help="Web processes on the port.", min=1, max=64)] = 1,
+) -> None:
+    """Run everything. Without DATABASE_URL an embedded PostgreSQL starts in the data folder.
+
+    Example: closedloop serve --host 0.0.0.0 --port 8000 --data-dir /var/lib/closedloop
+    """
+    from closedloop.edge.cli.serve import Start, run
+
+    run(Start(host=host, port=port, data_dir=data_dir, config=config, workers=workers))
+
+
+@app.command()
+def web(
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    data_dir: DataDir = None,
+    config: ConfigPath = None,
+    joins: Annotated[bool, typer.Option("--joins", hidden=True)] = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Run the half that answers HTTP, for more than one machine.
+
+    Example: DATABASE_URL=postgresql://… closedloop web --host 0.0.0.0 --port 8000
+    """
+    from closedloop.edge.cli.serve import Start, run
+
+    run(Start(worker=False, host=host, port=port, data_dir=data_dir, config=config, joins=joins))
+
+
+@app.command()
+def worker(data_dir: DataDir = None, config: ConfigPath = None) -> None:
+    """Run the half that matches late sessions and keeps goal lists whole.
+
+    Example: DATABASE_URL=postgresql://… closedloop worker
+    """
+    from closedloop.edge.cli.serve import Start, run
+
+    run(Start(web=False, data_dir=data_dir, config=config))
+
+
+def main() -> None:
+    """Run the command line; exit code 0, 1 (it failed) or 2 (wrong use)."""
+    try:
+        app()
+    except ClosedloopError as error:
+        for line in str(error).splitlines():
+            sys.stderr.write(f"closedloop: {line}\n")
+        raise SystemExit(1) from None

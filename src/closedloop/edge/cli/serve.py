@@ -1,0 +1,121 @@
+"""`closedloop serve`: everything in one command; `web` and `worker` are its two halves."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import msgspec
+import structlog
+import uvloop
+from granian.constants import Interfaces
+from granian.server.embed import Server
+
+from closedloop.config import Config, read_config
+from closedloop.edge.cli.children import Children
+from closedloop.edge.cli.greeting import Greeting
+from closedloop.edge.http.app import make_app
+from closedloop.errors import OperatorError
+from closedloop.stages import clock
+from closedloop.stages.process import Process
+from closedloop.store.database import plain_conninfo
+from closedloop.store.embedded import Embedded
+from closedloop.store.migrate import prepare
+from closedloop.telemetry import set_up_logs
+
+BACKLOG = 1024
+
+log = structlog.get_logger()
+
+
+class Start(msgspec.Struct, frozen=True, kw_only=True):
+    """What `serve`, `web` and `worker` are started with."""
+
+    web: bool = True
+    worker: bool = True
+    host: str = "127.0.0.1"
+    port: int = 8000
+    data_dir: Path | None = None
+    config: Path | None = None
+    workers: int = 1
+    joins: bool = False  # one of several processes on one port, started by the first
+
+
+def run(start: Start) -> None:
+    """Run until SIGTERM or SIGINT. The embedded PostgreSQL starts first and stops last.
+
+    Raises OperatorError for everything that a person has to mend before the start.
+    """
+    set_up_logs(pretty=sys.stderr.isatty())
+    config = read_config(config=start.config, data_dir=start.data_dir)
+    port = start.port if start.joins or not start.web else free_port(start.host, start.port)
+    with contextlib.ExitStack() as stack:
+        url = config.database_url
+        if url is None:
+            url = stack.enter_context(Embedded(config.data_dir)).url
+        fresh = prepare(plain_conninfo(url), clock.now())
+        start = msgspec.structs.replace(start, port=port)
+        children = stack.enter_context(Children(start, url))
+        greeting = Greeting(config, start.host, port, example=fresh and config.database_url is None)
+        greeting.make_example(plain_conninfo(url), clock.now())
+        uvloop.run(serve(config, url, start, greeting, children))
+
+
+async def serve(config: Config, url: str, start: Start, greeting: Greeting, children: Children) -> None:
+    """Run one process until a signal, then record what was accepted and leave."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    process = Process(config, url, web=start.web, worker=start.worker)
+    await process.start()
+    try:
+        if start.web:
+            await serve_http(process, start, greeting, stopped)
+        else:
+            log.info("worker_started")
+            await stopped.wait()
+    finally:
+        children.stop()
+        await process.stop()
+        log.info("stopped")
+
+
+async def serve_http(process: Process, start: Start, greeting: Greeting, stopped: asyncio.Event) -> None:
+    """Answer HTTP until `stopped`, then finish the requests that are in flight."""
+    server = Server(
+        make_app(process),
+        address=start.host,
+        port=start.port,
+        interface=Interfaces.ASGI,
+        backlog=BACKLOG,
+        log_enabled=False,
+    )
+    serving = asyncio.create_task(server.serve())
+    if not start.joins:
+        greeting.show()
+    waiting = asyncio.create_task(stopped.wait())
+    await asyncio.wait([serving, waiting], return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    server.interrupt_signal = True
+    server.main_loop_interrupt.set()
+    await serving
+
+
+def free_port(host: str, port: int) -> int:
+    """Return `port`, or a free one for 0. Raises OperatorError when somebody listens there already.
+
+    The server shares its port between processes, so a second start would go unnoticed otherwise.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise OperatorError(
+                f"port {port} on {host} cannot be used: {error.strerror}; choose another with --port"
+            ) from error
+        return int(probe.getsockname()[1])

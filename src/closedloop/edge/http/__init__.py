@@ -1,0 +1,1 @@
+"""The HTTP side: read bytes, ask a stage, render an answer."""

@@ -1,0 +1,32 @@
+"""Builds the Litestar application around a running process."""
+
+from typing import Any
+
+from litestar import Litestar, asgi
+from litestar.datastructures import State
+from litestar.handlers import ASGIRouteHandler
+
+from closedloop.edge.http.health import healthz, metrics, readyz
+from closedloop.edge.http.hook import PATH, Hook
+from closedloop.edge.http.keys import Keyring
+from closedloop.stages.process import Process
+
+
+def make_app(process: Process) -> Litestar:
+    """Return the application; the process behind it is started and stopped by the caller."""
+    hook = Hook(Keyring(process.config.sites.values()), process.intake, process.shape)
+    return Litestar(
+        route_handlers=[raw(PATH, hook), healthz, readyz, metrics],
+        state=State({"process": process}),
+        openapi_config=None,
+    )
+
+
+def raw(path: str, endpoint: Any) -> ASGIRouteHandler:  # noqa: ANN401 - ASGI
+    """Return a route that hands every request to `endpoint` untouched, whatever its method."""
+
+    @asgi(path, copy_scope=False)
+    async def handle(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 - ASGI
+        await endpoint(scope, receive, send)
+
+    return handle

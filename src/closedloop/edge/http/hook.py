@@ -1,0 +1,146 @@
+"""POST /functions/v1/crm-conversion-hook: the webhook of the contract, section 2, as raw ASGI.
+
+A request passes these steps and no other: method, size, key, reading, site, intake, answer.
+"""
+
+from typing import Any
+
+import structlog
+
+from closedloop.config import Site
+from closedloop.edge.http.answers import CORS, JSON, Answer, answer_error, answer_settled, sentence
+from closedloop.edge.http.keys import Keyring, presented_keys, refusal, without_key
+from closedloop.errors import CallerError, ClosedloopError, TooLargeError
+from closedloop.parse.crm.hook import HookRequest, Reading, read_conversions
+from closedloop.stages import clock
+from closedloop.stages.intake import Intake, RawWebhook
+from closedloop.store.statements import Shape
+from closedloop.telemetry import LATENCY, REQUESTS
+
+PATH = "/functions/v1/crm-conversion-hook"
+MAX_BYTES = 64 * 1024
+
+log = structlog.get_logger()
+
+
+class ClientGoneError(ClosedloopError):
+    """The sender hung up before the whole body was here."""
+
+
+class Hook:
+    """The endpoint; one for the process."""
+
+    def __init__(self, keyring: Keyring, intake: Intake, shape: Shape) -> None:
+        self.keyring = keyring
+        self.intake = intake
+        self.shape = shape
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 - ASGI
+        """Answer one request; whatever happens, the answer is one of the contract."""
+        started = clock.elapsed()
+        try:
+            answer = await self.answer(scope, receive)
+        except ClientGoneError:
+            return
+        except (ClosedloopError, OSError) as error:
+            answer = answer_error(error)
+        except Exception as error:
+            log.exception("hook_failed")
+            answer = answer_error(error)
+        headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode())]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        body = b"" if scope["method"] == "HEAD" else answer.body
+        await send({"type": "http.response.body", "body": body})
+        REQUESTS.labels(answer.outcome).inc()
+        LATENCY.observe(clock.elapsed() - started)
+
+    async def answer(self, scope: Any, receive: Any) -> Answer:  # noqa: ANN401 - ASGI
+        """Return the answer to one request. Raises every error that `answer_error` knows."""
+        method = scope["method"]
+        if method == "OPTIONS":
+            return Answer(200, CORS, b"ok", "preflight")
+        if method == "HEAD":
+            return Answer(200, CORS, b"", "head")
+        if method not in {"POST", "GET"}:
+            text = f"The method {method} is not known here; send POST or GET."
+            return Answer(405, [*JSON, (b"allow", b"GET, POST, HEAD, OPTIONS")], sentence(text), "refused")
+        headers = dict(scope["headers"])
+        body = await read_body(headers, receive)
+        query = scope["query_string"]
+        site = self.site_of(headers, query, body)
+        raw = raw_webhook(scope, headers, without_key(query), body)
+        reading = await self.read(site, raw, headers, query)
+        settled = await self.intake.take(site, raw, reading.conversions)
+        return answer_settled(settled, self.shape.current().table, is_array=reading.is_array)
+
+    def site_of(self, headers: dict[bytes, bytes], query: bytes, body: bytes) -> Site:
+        """Return the site that this request may write to. Raises UnknownKeyError."""
+        credentials = presented_keys(headers, query)
+        site = self.keyring.site_of(credentials)
+        if site is None:
+            site = self.keyring.site_of_signature(headers, body, clock.now())
+        if site is None:
+            raise refusal(credentials)
+        return site
+
+    async def read(self, site: Site, raw: RawWebhook, headers: dict[bytes, bytes], query: bytes) -> Reading:
+        """Return what the request says. Raises CallerError, after the refused webhook is in the inbox."""
+        key = headers.get(b"idempotency-key") or headers.get(b"webhook-id")
+        request = HookRequest(
+            query=query,
+            content_type=raw.content_type,
+            body=raw.body,
+            idempotency_key=None if key is None else key.decode("latin-1"),
+        )
+        try:
+            reading = read_conversions(request, zone=site.zone, now=raw.received_at)
+            for told in reading.conversions:
+                if told.site not in {None, site.name}:
+                    raise CallerError("site", f"is not {site.name}, the site of the key", shown=told.site or "")
+        except CallerError as error:
+            log.info("webhook_refused", site=site.name, reason=str(error), user_agent=raw.user_agent)
+            await self.intake.refuse(site, raw, str(error))
+            raise
+        return reading
+
+
+async def read_body(headers: dict[bytes, bytes], receive: Any) -> bytes:  # noqa: ANN401 - ASGI
+    """Return the whole body. Raises TooLargeError as soon as it is known to be too large."""
+    too_large = TooLargeError("body", f"is larger than {MAX_BYTES // 1024} KiB")
+    length = headers.get(b"content-length", b"0")
+    if length.isdigit() and int(length) > MAX_BYTES:
+        raise too_large
+    chunks = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > MAX_BYTES:
+            raise too_large
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            break
+    if headers.get(b"content-encoding", b"identity").strip().lower() not in {b"", b"identity"}:
+        raise CallerError("Content-Encoding", "must be left out: a compressed body is not read here")
+    return b"".join(chunks)
+
+
+def raw_webhook(scope: Any, headers: dict[bytes, bytes], query: bytes, body: bytes) -> RawWebhook:  # noqa: ANN401 - ASGI
+    """Return the request as the inbox keeps it."""
+    return RawWebhook(
+        source="hook",
+        received_at=clock.now(),
+        method=scope["method"],
+        query=storable(query),
+        content_type=storable(headers.get(b"content-type", b"")),
+        user_agent=storable(headers.get(b"user-agent", b"")),
+        body=body,
+    )
+
+
+def storable(raw: bytes) -> str:
+    """Return bytes of a header as text that PostgreSQL takes."""
+    return raw.decode("latin-1").replace("\0", "")

@@ -1,0 +1,1 @@
+"""The loops that carry rows onward; they own the clock, the chance and the transactions."""

@@ -1,0 +1,207 @@
+"""Takes a webhook that was read: fills in what the sender left open, records it, keeps it when that fails."""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+import msgspec
+import structlog
+
+from closedloop.config import Site
+from closedloop.domain.conversion import Conversion, Identifier, ReportedConversion
+from closedloop.errors import ClosedloopError, DatabaseRefusedError, TransientError
+from closedloop.stages import clock
+from closedloop.stages.images import ImageKeeper
+from closedloop.stages.unit import Unit
+from closedloop.stages.writer import Writer
+from closedloop.store.database import borrowed
+from closedloop.store.inbox import KeptWebhook, keep_refused
+from closedloop.store.sealed import Sealer
+from closedloop.store.settle import Settled
+from closedloop.store.spool import Spool
+from closedloop.telemetry import SPOOL
+
+DRAIN_CHUNK = 100
+DRAIN_S = 0.5
+
+log = structlog.get_logger()
+
+
+class RawWebhook(msgspec.Struct, frozen=True, kw_only=True):
+    """One authentic HTTP request: `query` has lost the site's key, texts carry no NUL."""
+
+    source: str
+    received_at: datetime
+    method: str
+    query: str
+    content_type: str
+    user_agent: str
+    body: bytes
+
+
+class Intake:
+    """The way of every webhook into the ledger, and into the spool while there is no way."""
+
+    def __init__(self, writer: Writer, keeper: ImageKeeper, spool: Spool, sealer: Sealer) -> None:
+        self.writer = writer
+        self.keeper = keeper
+        self.spool = spool
+        self.sealer = sealer
+        # One thread: SQLite takes one writer at a time anyway, and order is kept.
+        self.disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spool")
+        self.pending: list[tuple[bytes, asyncio.Future[None]]] = []
+        self.flushing: asyncio.Task[None] | None = None
+
+    async def take(
+        self, site: Site, raw: RawWebhook, told: Sequence[ReportedConversion]
+    ) -> list[Settled]:
+        """Record every conversion of one webhook durably and return what became of each, in order.
+
+        Raises TransientError after the webhook is in the spool (then it is recorded by itself later, and
+        `kept` would only be repeated harmlessly), OSError when not even the spool takes it, and
+        DatabaseRefusedError when a row is refused.
+        """
+        unit = self.unit(site, raw, told)
+        try:
+            settled = await self.writer.submit(unit)
+        except TransientError:
+            await self.keep(unit)
+            raise
+        for one in settled:
+            if one.recorded.session_row is not None and not one.recorded.imaged:
+                await self.keeper.follow(site.name, one.recorded.conversion_id)
+        return settled
+
+    async def refuse(self, site: Site, raw: RawWebhook, reason: str) -> None:
+        """Keep a webhook that could not be read, so that its site's owner can see it; best effort.
+
+        Its sender is told at once what is wrong, so nothing is lost when the database is away.
+        """
+        webhook = self.unit(site, raw, ()).webhook
+        try:
+            async with borrowed(self.keeper.pool) as conn:
+                await keep_refused(conn, site.name, webhook, reason)
+        except ClosedloopError as error:
+            log.info("refused_not_kept", site=site.name, reason=str(error))
+
+    def unit(self, site: Site, raw: RawWebhook, told: Sequence[ReportedConversion]) -> Unit:
+        """Return the unit of one webhook, its body sealed and its conversions complete."""
+        webhook_id = clock.new_id()
+        return Unit(
+            site=site.name,
+            webhook=KeptWebhook(
+                webhook_id=webhook_id,
+                source=raw.source,
+                received_at=raw.received_at,
+                method=raw.method,
+                query=raw.query,
+                content_type=raw.content_type,
+                user_agent=raw.user_agent,
+                body=self.sealer.seal(raw.body),
+            ),
+            conversions=[self.complete(site, raw.received_at, webhook_id, one) for one in told],
+        )
+
+    def complete(
+        self, site: Site, received_at: datetime, webhook_id: UUID, told: ReportedConversion
+    ) -> Conversion:
+        """Return a reported conversion with nothing left open: the site's currency, zero, now."""
+        return Conversion(
+            conversion_id=clock.new_id(),
+            told=msgspec.structs.replace(told, phone=None, email=None),
+            value=told.value if told.value is not None else Decimal(0),
+            currency=told.currency or site.currency,
+            occurred_at=told.occurred_at or received_at,
+            received_at=received_at,
+            webhook_id=webhook_id,
+            identifiers=self.identifiers(site.name, told),
+        )
+
+    def identifiers(self, site: str, told: ReportedConversion) -> tuple[Identifier, ...]:
+        """Return the further identifiers by certainty: click ids as they are, phone and e-mail hashed."""
+        found = [Identifier(kind, value) for kind, value in told.click_ids.items() if kind != "yclid"]
+        for kind, value in (("phone", told.phone), ("email", told.email)):
+            if value is not None:
+                found.append(Identifier(kind, self.sealer.hash(site, kind, value)))
+        return tuple(found)
+
+    async def keep(self, unit: Unit) -> None:
+        """Put one unit into the spool; returns when it is on the disk. Raises OSError."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.pending.append((self.sealer.seal(unit.to_bytes()), future))
+        if self.flushing is None or self.flushing.done():
+            self.flushing = asyncio.create_task(self.flush())
+        await future
+
+    async def flush(self) -> None:
+        """Write what waits for the spool, many at once, as the writer does for the database."""
+        loop = asyncio.get_running_loop()
+        while self.pending:
+            batch, self.pending = self.pending, []
+            try:
+                await loop.run_in_executor(self.disk, self.spool.keep, [kept for kept, _ in batch])
+            except OSError as error:
+                for _, future in batch:
+                    future.set_exception(error)
+                continue
+            for _, future in batch:
+                if not future.done():
+                    future.set_result(None)
+            await self.count()
+
+    async def drain(self) -> None:
+        """Carry the spool into the database for ever, in order, as soon as the database takes it."""
+        while True:
+            try:
+                moved = await self.drain_chunk()
+            except (ClosedloopError, OSError) as error:
+                log.info("spool_waits", reason=str(error))
+                moved = 0
+            except Exception:
+                log.exception("drain_failed")
+                moved = 0
+            await self.count()
+            if moved == 0:
+                await asyncio.sleep(clock.jitter(DRAIN_S))
+
+    async def drain_chunk(self) -> int:
+        """Carry the oldest of the spool into the database; return how many."""
+        if self.writer.away is not None:
+            return 0
+        loop = asyncio.get_running_loop()
+        spooled = await loop.run_in_executor(self.disk, self.spool.oldest, DRAIN_CHUNK)
+        if not spooled:
+            return 0
+        units = [(one.place, Unit.from_bytes(self.sealer.open(one.intake))) for one in spooled]
+        results = await asyncio.gather(
+            *(self.writer.submit(unit) for _, unit in units), return_exceptions=True
+        )
+        done = []
+        for (place, _), result in zip(units, results, strict=True):
+            if isinstance(result, DatabaseRefusedError):
+                await loop.run_in_executor(self.disk, self.spool.park, place, str(result))
+                log.error("spool_parked", place=place, reason=str(result))
+            elif isinstance(result, BaseException):
+                break
+            else:
+                done.append(place)
+        await loop.run_in_executor(self.disk, self.spool.remove, done)
+        if done:
+            log.info("spool_drained", count=len(done))
+        return len(done)
+
+    async def close(self) -> None:
+        """Wait until everything that was taken is on the disk."""
+        if self.flushing is not None:
+            await self.flushing
+        self.disk.shutdown()
+
+    async def count(self) -> None:
+        """Bring the gauge of the spool up to date."""
+        loop = asyncio.get_running_loop()
+        waiting, parked = await loop.run_in_executor(self.disk, self.spool.count)
+        SPOOL.labels("waiting").set(waiting)
+        SPOOL.labels("parked").set(parked)

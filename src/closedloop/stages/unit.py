@@ -1,0 +1,25 @@
+"""One webhook on its way into the ledger: what the writer queues, and what the spool keeps of it."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from closedloop.domain.conversion import Conversion
+from closedloop.store.inbox import KeptWebhook
+
+
+class Unit(msgspec.Struct, frozen=True, kw_only=True):
+    """A webhook and the conversions read from it: all of them are recorded in one commit, or none is."""
+
+    site: str
+    webhook: KeptWebhook
+    conversions: Sequence[Conversion]
+
+    def to_bytes(self) -> bytes:
+        """Return the unit as the spool keeps it."""
+        return msgspec.msgpack.encode(self)
+
+    @classmethod
+    def from_bytes(cls, kept: bytes) -> "Unit":
+        """Return the unit that `to_bytes` was given."""
+        return msgspec.msgpack.decode(kept, type=cls)

@@ -1,0 +1,1 @@
+"""PostgreSQL and the local spool: every statement lives here."""

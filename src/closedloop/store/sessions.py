@@ -1,0 +1,188 @@
+"""public.user_analytics: the only file that knows its shape, ours or adopted, and how a session is found.
+
+The statements of the store are written once, with `$…` where the shape matters; `fill` puts in the
+fragments of one shape. Identifiers in our indexes are compared under the collation "C".
+"""
+
+from collections.abc import Mapping
+from importlib import resources
+from string import Template
+from typing import Any
+
+import msgspec
+from psycopg import AsyncConnection, Connection
+from psycopg.rows import class_row
+
+from closedloop.errors import MigrationError, NotAdoptedError
+
+UUID_SHAPE = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
+
+
+class SessionTable(msgspec.Struct, frozen=True, kw_only=True):
+    """What public.user_analytics looks like here, as `migrate` or `adopt` recorded it."""
+
+    id_type: str  # bigint, integer, uuid or text
+    session_id_type: str  # text, character varying or uuid
+    data_type: str  # jsonb or json
+    has_site: bool  # False when a column `site` of somebody else stands in the way: one site only
+    has_generated: bool  # ym_uid and yclid are columns; else index expressions over the document
+
+    def row_id(self, session_row: str) -> int | str:
+        """Return the id of a session as its JSON value: a number where the column is one."""
+        return int(session_row) if self.id_type in {"bigint", "integer", "smallint"} else session_row
+
+
+_READ = """
+    select id_type, session_id_type, data_type, has_site, has_generated
+      from closedloop.session_table
+"""
+
+_EXISTS = """
+    select to_regclass('closedloop.session_table') is not null as migrated
+"""
+
+
+async def read_session_table(conn: AsyncConnection[Any]) -> SessionTable:
+    """Return the recorded shape. Raises MigrationError or NotAdoptedError with the command that helps."""
+    async with conn.cursor(row_factory=class_row(SessionTable)) as cursor:
+        await cursor.execute(_READ)
+        return known_shape(await cursor.fetchone())
+
+
+def read_session_table_now(conn: Connection[Any]) -> SessionTable:
+    """Return the recorded shape over a blocking connection; errors as `read_session_table`."""
+    migrated = conn.execute(_EXISTS).fetchone()
+    if migrated is None or not migrated[0]:
+        raise MigrationError("the schema closedloop is not there; run: closedloop migrate")
+    with conn.cursor(row_factory=class_row(SessionTable)) as cursor:
+        return known_shape(cursor.execute(_READ).fetchone())
+
+
+def known_shape(found: SessionTable | None) -> SessionTable:
+    """Return `found`, or raise NotAdoptedError when nobody has recorded a shape yet."""
+    if found is None:
+        raise NotAdoptedError("public.user_analytics stands there but is not adopted; run: closedloop adopt")
+    return found
+
+
+def load_statement(name: str, table: SessionTable) -> str:
+    """Return the statement `name`.sql of this package for the shape of `table`."""
+    text = (resources.files("closedloop.store") / f"{name}.sql").read_text()
+    return fill(text, table)
+
+
+def fill(statement: str, table: SessionTable, **own: str) -> str:
+    """Return `statement` with its own fragments, then those of this shape, in place of its `$…`."""
+    shape = shape_fragments(table)
+    find_session = Template(_FIND_SESSION).substitute(shape)
+    return Template(Template(statement).safe_substitute(own)).substitute(shape, find_session=find_session)
+
+
+def shape_fragments(table: SessionTable) -> Mapping[str, str]:
+    """Return the fragments that depend on the shape: all are constants of this file."""
+    document = "u.analytics_data" if table.data_type == "jsonb" else "u.analytics_data::jsonb"
+    appended = Template(_APPENDED).substitute(document=document)
+    replaced = f"jsonb_set({document}, %(path)s::text[], %(image)s::jsonb)"
+    return {
+        "site_is": "u.site = %(site)s" if table.has_site else "true",
+        "session_id": (
+            f"u.session_id = (case when i.session_id ~ '{UUID_SHAPE}' then i.session_id::uuid end)"
+            if table.session_id_type == "uuid"
+            else 'u.session_id collate "C" = i.session_id'
+        ),
+        "ym_uid": _identifier("ym_uid", table),
+        "yclid": _identifier("yclid", table),
+        "to_id": f"wanted.session_row::{table.id_type}",
+        "id_type": table.id_type,
+        "document": document,
+        "appended": appended if table.data_type == "jsonb" else f"({appended})::json",
+        "replaced": replaced if table.data_type == "jsonb" else f"({replaced})::json",
+        "fits": Template(_FITS).substitute(document=document),
+        "identifiers": _IDENTIFIERS,
+        "session_id_any": _any_session(table),
+    }
+
+
+def _any_session(table: SessionTable) -> str:
+    if table.session_id_type == "uuid":
+        return f"u.session_id = any(array(select value::uuid from waits where value ~ '{UUID_SHAPE}'))"
+    return 'u.session_id collate "C" = any(array(select value from waits order by value))'
+
+
+def _identifier(name: str, table: SessionTable) -> str:
+    column = f"u.{name}" if table.has_generated else f"(u.analytics_data -> 'ids' ->> '{name}')"
+    return f'{column} collate "C"'
+
+
+# By certainty, first that answers. `i` is the conversion that looks for its session; an identifier that it
+# does not have is null and costs no probe. A rounded ym_uid counts only if exactly one visitor fits.
+_FIND_SESSION = """
+    select session_row::text as session_row, rule
+      from (
+        (select u.id::text as session_row, 'session_id' as rule, 1 as certainty
+           from public.user_analytics u
+          where $site_is and $session_id
+          order by u."timestamp" desc nulls last
+          limit 1)
+        union all
+        (select u.id::text, 'ym_uid', 2
+           from public.user_analytics u
+          where $site_is and $ym_uid = i.ym_uid
+          order by u."timestamp" desc nulls last
+          limit 1)
+        union all
+        (select u.id::text, 'ym_uid_rounded', 3
+           from public.user_analytics u
+          where $site_is and $ym_uid = (
+                select min($ym_uid)
+                  from public.user_analytics u
+                 where $site_is and $ym_uid between i.ym_uid_low and i.ym_uid_high
+                having min($ym_uid) = max($ym_uid))
+          order by u."timestamp" desc nulls last
+          limit 1)
+        union all
+        (select u.id::text, 'yclid', 4
+           from public.user_analytics u
+          where $site_is and $yclid = i.yclid
+          order by u."timestamp" desc nulls last
+          limit 1)
+        union all
+        (select known.session_row, known.kind, 5
+           from jsonb_array_elements(i.identifiers) as pair
+           join closedloop.identity known
+             on known.site = %(site)s and known.kind = pair ->> 'kind' and known.value = pair ->> 'value'
+          order by known.seen_at desc
+          limit 1)
+        ) candidate
+     order by certainty
+     limit 1
+"""
+
+# Everything that a conversion `told` could be found by, one row each.
+_IDENTIFIERS = """
+    select kind, value
+      from (values ('session_id', session_id), ('ym_uid', ym_uid), ('ym_uid_rounded', ym_uid_low), ('yclid', yclid))
+           as own (kind, value)
+     where value is not null
+    union
+    select pair ->> 'kind', pair ->> 'value'
+      from jsonb_array_elements(identifiers) as pair
+"""
+
+_APPENDED = """jsonb_set(
+           case when jsonb_typeof($document) = 'object' then $document else '{}'::jsonb end,
+           '{target_actions}',
+           jsonb_set(jsonb_set(
+               case when jsonb_typeof($document -> 'target_actions') = 'object'
+                    then $document -> 'target_actions' else '{}'::jsonb end,
+               '{conversion_flag}', 'true'),
+               '{yandex_goals_triggered}',
+               case when jsonb_typeof($document #> '{target_actions,yandex_goals_triggered}') = 'array'
+                    then $document #> '{target_actions,yandex_goals_triggered}' else '[]'::jsonb end
+               || wanted.images))"""
+
+# A document in which something else stands where the goal list belongs is never overwritten.
+_FITS = """coalesce(jsonb_typeof($document), 'null') in ('object', 'null')
+           and coalesce(jsonb_typeof($document -> 'target_actions'), 'null') in ('object', 'null')
+           and coalesce(jsonb_typeof($document #> '{target_actions,yandex_goals_triggered}'), 'null')
+               in ('array', 'null')"""

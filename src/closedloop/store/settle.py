@@ -1,0 +1,167 @@
+"""What becomes of a conversion that is told again: a repetition, a revision, a late match, or a new one."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from psycopg import AsyncConnection
+
+from closedloop.domain.conversion import Conversion, dedup_key
+from closedloop.store.conversions import (
+    Known,
+    Ledger,
+    Recorded,
+    free_key,
+    lock_known,
+    recorded_by_event,
+    recorded_by_id,
+    remember_event,
+    revise,
+    window_is_over,
+)
+from closedloop.store.journal import note
+from closedloop.store.waiting import Found, match_late
+
+
+class Settled(msgspec.Struct, frozen=True, kw_only=True):
+    """What is answered for a conversion, and what it was: new, repeated, revised, stale or matched."""
+
+    recorded: Recorded
+    kind: str
+
+
+class Settler:
+    """Settles conversions one after the other in its caller's transaction.
+
+    `windows` says per site how long equal bytes without an id of their own count as one.
+    """
+
+    def __init__(self, ledger: Ledger, windows: Mapping[str, timedelta]) -> None:
+        self.ledger = ledger
+        self.windows = windows
+
+    async def settle(
+        self, conn: AsyncConnection[Any], site: str, conversions: Sequence[Conversion]
+    ) -> dict[UUID, Settled]:
+        """Return what becomes of each, by its own id; they are locked in the order of their keys.
+
+        The caller owns the transaction, and brings the goal lists up to date after its commit for
+        whatever is not `imaged`.
+        """
+        ordered = sorted(conversions, key=lambda one: dedup_key(one.told).key)
+        return {one.conversion_id: await self.settle_one(conn, site, one) for one in ordered}
+
+    async def settle_one(self, conn: AsyncConnection[Any], site: str, conversion: Conversion) -> Settled:
+        """Return what becomes of one conversion; see `settle`."""
+        told = conversion.told
+        if told.event_id is not None:
+            first = await recorded_by_event(conn, site, told.event_id)
+            if first is not None:
+                return await self.repeated(conn, site, conversion, first.conversion_id)
+        known = await lock_known(conn, site, dedup_key(told))
+        if known is not None and window_is_over(known, conversion.received_at, self.windows[site]):
+            await free_key(conn, site, known)
+            known = None
+        if known is None:
+            added = await self.ledger.append_batch(conn, site, [conversion], [])
+            return Settled(recorded=added[conversion.conversion_id], kind="new")
+        if told.event_id is not None and not await remember_event(
+            conn, site, told.event_id, known.conversion_id
+        ):
+            return await self.repeated(conn, site, conversion, known.conversion_id)
+        return await self.told_again(conn, site, conversion, known)
+
+    async def told_again(
+        self, conn: AsyncConnection[Any], site: str, conversion: Conversion, known: Known
+    ) -> Settled:
+        """Return what a known and locked conversion becomes: revised, matched, stale or only repeated."""
+        change = revised_money(conversion, known)
+        found = await self.late_session(conn, site, conversion, known)
+        if change is not None and conversion.received_at < known.told_at:
+            await note(conn, site, known.conversion_id, conversion, "stale", change.detail())
+            change = None
+        elif change is not None:
+            await revise(conn, site, conversion, known, change.value, change.currency)
+            await note(conn, site, known.conversion_id, conversion, "revised", change.detail())
+        if change is None and found is None:
+            return await self.repeated(conn, site, conversion, known.conversion_id)
+        recorded = Recorded(
+            conversion_id=known.conversion_id,
+            session_row=found.session_row if found is not None else known.session_row,
+            imaged=False,
+        )
+        return Settled(recorded=recorded, kind="revised" if change is not None else "matched")
+
+    async def late_session(
+        self, conn: AsyncConnection[Any], site: str, conversion: Conversion, known: Known
+    ) -> Found | None:
+        """Return the session that a still unmatched conversion finds with what is told now, tied to it."""
+        if known.session_row is not None:
+            return None
+        answer = await self.ledger.find_session(conn, site, conversion)
+        if answer is None:
+            return None
+        found = Found(
+            conversion_id=known.conversion_id,
+            session_row=answer[0],
+            rule=answer[1],
+            goal=known.goal,
+            deal_id=known.deal_id,
+            value=known.value,
+            currency=known.currency,
+            occurred_at=known.occurred_at,
+        )
+        now, because = conversion.received_at, conversion.webhook_id
+        return found if await match_late(conn, site, found, now, because) else None
+
+    async def repeated(
+        self, conn: AsyncConnection[Any], site: str, conversion: Conversion, conversion_id: UUID
+    ) -> Settled:
+        """Note a repetition that changes nothing and return what was answered the first time.
+
+        The conversion itself may be met here: recorded by a commit whose answer was lost, and tried again.
+        """
+        if conversion_id != conversion.conversion_id:
+            await note(conn, site, conversion_id, conversion, "repeated", {})
+        recorded = await recorded_by_id(conn, site, conversion_id)
+        if recorded is None:
+            recorded = Recorded(conversion_id=conversion_id, session_row=None)
+        return Settled(recorded=recorded, kind="repeated")
+
+
+class Money(msgspec.Struct, frozen=True, kw_only=True):
+    """A changed value of a known conversion."""
+
+    value: Decimal
+    currency: str
+    before: Decimal
+    currency_before: str
+
+    def detail(self) -> dict[str, str]:
+        """Return the change as the journal keeps it: exact decimals as text."""
+        return {
+            "value": format(self.value, "f"),
+            "currency": self.currency,
+            "value_before": format(self.before, "f"),
+            "currency_before": self.currency_before,
+        }
+
+
+def revised_money(conversion: Conversion, known: Known) -> Money | None:
+    """Return the new value of a deal, or None when it was not told or is the same.
+
+    Only a deal can be revised: an event id or equal bytes mean the same fact told again. A request that
+    carries no value changes none, whatever the default for a new conversion is.
+    """
+    told = conversion.told
+    if known.dedup_rule != "deal" or told.value is None:
+        return None
+    currency = told.currency or known.currency
+    if told.value == known.value and currency == known.currency:
+        return None
+    return Money(
+        value=told.value, currency=currency, before=known.value, currency_before=known.currency
+    )
