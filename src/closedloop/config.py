@@ -2,20 +2,20 @@
 
 import difflib
 import os
+import re
 import secrets
 import stat
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, cast, get_args, get_origin
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import msgspec
 
 from closedloop.errors import ConfigError
 
-SITE_NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
-WEAK_KEY_LENGTH = 16
+SITE_NAME = r"[a-z0-9][a-z0-9_-]{0,62}"
 
 
 class Bitrix24(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -69,6 +69,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     new_webhook_key: str | None = None  # made just now, to be printed once
 
 
+Table = dict[str, object]
+
 # Settings whose text may be "env:NAME" or "file:PATH", and must be where they would be a secret.
 SECRETS = {"webhook_keys", "rest_url", "application_token", "access_token", "token", "secret"}
 
@@ -85,7 +87,7 @@ class Reader:
         """Note one mistake: file, key, what is wrong."""
         self.mistakes.append(f"{self.path or 'environment'}: {key} {problem}")
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> Table:
         """Return the parsed file, empty when there is none."""
         if self.path is None:
             return {}
@@ -100,16 +102,18 @@ class Reader:
         """Return the sites of the file, or the one site that needs no ceremony."""
         document = self.document()
         self.check_names("", document, {"sites"})
-        tables = document.get("sites", {})
-        if not isinstance(tables, dict):
+        tables = as_table(document.get("sites", {}))
+        if tables is None:
             self.mistake("sites", "must be tables such as [sites.default]")
             return {}
-        return {name: self.site(name, table) for name, table in ({"default": {}} | tables).items()}
+        tables.setdefault("default", {})
+        return {name: self.site(name, table) for name, table in tables.items()}
 
-    def site(self, name: str, table: object) -> Site:
+    def site(self, name: str, value: object) -> Site:
         """Return one site; its mistakes are noted and answered with the default."""
         place = f"sites.{name}"
-        if not isinstance(table, dict):
+        table = as_table(value)
+        if table is None:
             self.mistake(place, "must be a table")
             return Site(name=name)
         self.check(place, table, Site)
@@ -131,12 +135,12 @@ class Reader:
             near = difflib.get_close_matches(site.timezone, known_zones(), n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             self.mistake(f"{place}.timezone", f"is not an IANA time zone: {site.timezone!r}{hint}")
-        if not (len(site.currency) == 3 and site.currency.isascii() and site.currency.isupper()):
+        if not re.fullmatch(r"[A-Z]{3}", site.currency):
             self.mistake(f"{place}.currency", f"is not an ISO 4217 code such as RUB: {site.currency!r}")
         if site.dedup_hours <= 0:
             self.mistake(f"{place}.dedup_hours", "must be more than 0")
 
-    def check(self, place: str, table: Mapping[str, Any], shape: type[msgspec.Struct]) -> None:
+    def check(self, place: str, table: Table, shape: type[msgspec.Struct]) -> None:
         """Note unknown names in a table and in the tables inside it."""
         fields = {field.name: field for field in msgspec.structs.fields(shape)}
         self.check_names(f"{place}.", table, set(fields) - {"name"})
@@ -144,33 +148,32 @@ class Reader:
             inner = inner_struct(fields[name].type) if name in fields else None
             if inner is None:
                 continue
-            for index, row in enumerate(value if isinstance(value, list) else [value]):
-                if isinstance(row, dict):
-                    at = f"{place}.{name}[{index}]" if isinstance(value, list) else f"{place}.{name}"
-                    self.check(at, row, inner)
+            for at, row in tables_in(f"{place}.{name}", value):
+                self.check(at, row, inner)
 
-    def check_names(self, prefix: str, table: Mapping[str, Any], known: set[str]) -> None:
+    def check_names(self, prefix: str, table: Table, known: set[str]) -> None:
         """Note every name that is not known, with the nearest that is."""
         for name in table.keys() - known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
             hint = f"did you mean {near[0]}?" if near else f"known are: {', '.join(sorted(known))}"
             self.mistake(f"{prefix}{name}", f"is not a setting; {hint}")
 
-    def with_secrets(self, place: str, table: Mapping[str, Any]) -> dict[str, Any]:
+    def with_secrets(self, place: str, table: Table) -> Table:
         """Return the table with every `env:` and `file:` replaced by what it points to."""
-        return {
-            name: self.with_secrets(f"{place}.{name}", value)
-            if isinstance(value, dict)
-            else self.secret(f"{place}.{name}", value)
-            if name in SECRETS
-            else value
-            for name, value in table.items()
-        }
+        return {name: self.with_secret(f"{place}.{name}", name, value) for name, value in table.items()}
+
+    def with_secret(self, place: str, name: str, value: object) -> object:
+        """Return one setting, the secrets in it or below it replaced."""
+        table = as_table(value)
+        if table is not None:
+            return self.with_secrets(place, table)
+        rows = as_list(value)
+        if rows is None:
+            return self.secret(place, value) if name in SECRETS else value
+        return [self.with_secret(f"{place}[{index}]", name, row) for index, row in enumerate(rows)]
 
     def secret(self, place: str, value: object) -> object:
-        """Return one secret, or each of a list; a secret that stands in the file is a mistake."""
-        if isinstance(value, list):
-            return [self.secret(f"{place}[{index}]", one) for index, one in enumerate(value)]
+        """Return one secret; one that stands in the file itself is a mistake."""
         if not isinstance(value, str):
             return value
         kind, _, name = value.partition(":")
@@ -216,14 +219,38 @@ def read_config(
         sites=sites,
         data_dir=folder.resolve(),
         database_url=environment.get("DATABASE_URL") or None,
-        deployment_key=bytes.fromhex(kept_secret(folder / "deployment.key", lambda: secrets.token_hex(32))[0]),
+        deployment_key=bytes.fromhex(
+            kept_secret(folder / "deployment.key", lambda: secrets.token_hex(32))[0]
+        ),
         new_webhook_key=made,
     )
 
 
+def as_table(value: object) -> Table | None:
+    """Return a TOML table as one, or None when it is something else."""
+    return cast("Table", value) if isinstance(value, dict) else None
+
+
+def as_list(value: object) -> list[object] | None:
+    """Return a TOML array as one, or None when it is something else."""
+    return cast("list[object]", value) if isinstance(value, list) else None
+
+
+def tables_in(place: str, value: object) -> list[tuple[str, Table]]:
+    """Return the tables that a setting consists of, each with its place."""
+    rows = as_list(value)
+    places = [(place, value)] if rows is None else [(f"{place}[{at}]", row) for at, row in enumerate(rows)]
+    return [(at, table) for at, row in places if (table := as_table(row)) is not None]
+
+
+def child_environment(database_url: str) -> dict[str, str]:
+    """Return the environment for a further process of ours on the same database."""
+    return os.environ | {"DATABASE_URL": database_url}
+
+
 def check_site_name(reader: Reader, name: str) -> None:
     """Note a site's name that would not fit into an address."""
-    if not (name[:1].isalnum() and name.replace("-", "").replace("_", "").isalnum() and name.islower()):
+    if not re.fullmatch(SITE_NAME, name):
         reader.mistake(f"sites.{name}", "must be lower-case letters, digits, '-' and '_'")
 
 

@@ -56,13 +56,11 @@ def test_fifteen_digits_of_a_spreadsheet_lead_back_to_the_id(number: int, is_cut
 def test_scientific_text_leads_back_to_its_id(number: int, decimals: int) -> None:
     """A column that is too narrow exports `1.7E+18`; it says little, but never the wrong visitors only."""
     text = f"{float(number):.{decimals}E}"
+    assume(int(Decimal(text)) < 10 ** len(str(number)))
+
     told = read_ym_uid(text)
-    assume(len(told.digits) == len(str(number)))
 
-    interval = rounded_interval(text)
-
-    assert holds(interval, number)
-    assert told.interval == interval
+    assert holds(told.interval, number)
 
 
 @given(long_ids)
@@ -75,7 +73,9 @@ def test_bounds_have_as_many_digits_as_the_id(number: int) -> None:
         assert interval is None or digits == 0 or {len(interval[0]), len(interval[1])} == {digits}
 
 
-@pytest.mark.parametrize("text", ["1741000000123456789", "9007199254740992", "1712345678", "007", "0", "x", ""])
+@pytest.mark.parametrize(
+    "text", ["1741000000123456789", "9007199254740992", "1712345678", "007", "0", "x", ""]
+)
 def test_unrounded_id_has_no_interval(text: str) -> None:
     """Looking for neighbours of an intact id would credit strangers."""
     interval = rounded_interval(text)
@@ -120,7 +120,8 @@ def test_scientific_text_becomes_its_digits() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["-5", "1.5", "1.5e0", "five", "٣", "1 2", "1e30", "1e-3", "0e5", "123456789012345678901", "", "²"]
+    "text",
+    ["-5", "1.5", "1.5e0", "five", "٣", "1 2", "1e30", "1e-3", "0e5", "123456789012345678901", "", "²"],
 )
 def test_other_texts_are_refused_by_their_key(text: str) -> None:
     """A field mapped wrongly shows at once, instead of as conversions that match nobody."""

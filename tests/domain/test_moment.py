@@ -72,7 +72,8 @@ def test_skipped_and_repeated_hours_are_read(text: str, expected: str) -> None:
     "text",
     [
         "yesterday", "2025-13-01", "2025-02-30", "32.01.2025", "2025-03-08T25:00", "2025-03-08T15:20+03:99",
-        "2025-03-08T15:20+99:00", "Foo 8, 2025", "13:00 PM", "Mar 8, 2025 13:00 PM", "08/03/2025", "٢٠٢٥-٠٣-٠٨",
+        "2025-03-08T15:20+99:00", "Foo 8, 2025", "13:00 PM", "Mar 8, 2025 13:00 PM", "08/03/2025",
+        "٢٠٢٥-٠٣-٠٨",
         "", "17414364000000000", "1e99", "2025-03-08T15:20:60Z", "0000-01-01", "2025-03-08 15", "x" * 10_000,
     ],
 )  # fmt: skip
@@ -85,7 +86,9 @@ def test_text_that_is_no_date_is_refused(text: str) -> None:
     assert caught.value.shown == text[:80]
 
 
-@pytest.mark.parametrize("text", ["1999-12-31T23:59:59Z", "0001-01-01T00:00+14:00", "20250308", "-5", "0", "2025"])
+@pytest.mark.parametrize(
+    "text", ["1999-12-31T23:59:59Z", "0001-01-01T00:00+14:00", "20250308", "-5", "0", "2025"]
+)
 def test_moment_before_the_web_is_refused(text: str) -> None:
     """It is a date in an unknown style, or an empty field of a database."""
     with pytest.raises(CallerError, match="before the year 2000"):
@@ -117,7 +120,10 @@ def test_iso_text_comes_back_with_its_offset(naive: datetime, minutes: int) -> N
     assert moment.utcoffset() == told.utcoffset()
 
 
-@given(moments, st.sampled_from(["%Y-%m-%d %H:%M:%S", "%d.%m.%Y %H:%M:%S", "%b %d, %Y %I:%M:%S %p", "%d %B %Y %H:%M:%S"]))
+@given(
+    moments,
+    st.sampled_from(["%Y-%m-%d %H:%M:%S", "%d.%m.%Y %H:%M:%S", "%b %d, %Y %I:%M:%S %p", "%d %B %Y %H:%M:%S"]),
+)
 def test_local_text_comes_back_in_the_zone(naive: datetime, style: str) -> None:
     """Whatever style a CRM prints its local time in, it is the same instant."""
     told = naive.replace(microsecond=0)

@@ -28,8 +28,10 @@ NO_TEXTS = [
 @pytest.mark.parametrize(
     "text",
     [
-        "", "null", "NULL", "undefined", "None", "NaN", "[object Object]", "{{Lead.session_id}}", "{=Document:UF_X}",
-        "{{=Document:UF_X}}", "%session_id%", "[[session]]", "${session}", "deal {{ID}} won", "{=Document:SUM} ₽",
+        "", "null", "NULL", "undefined", "None", "NaN", "[object Object]", "{{Lead.session_id}}",
+        "{=Document:UF_X}",
+        "{{=Document:UF_X}}", "%session_id%", "[[session]]", "${session}", "deal {{ID}} won",
+        "{=Document:SUM} ₽",
         "{{=firstvalue({=Document:PHONE})}}",
     ],
 )  # fmt: skip
@@ -38,13 +40,17 @@ def test_word_for_nothing_is_no_value(text: str) -> None:
     assert read.is_nothing(text)
 
 
-@pytest.mark.parametrize("text", ["0", "nullable", "100%", "%", "%a b%", "{x}", "}} {{", "[x]", "$5", "-", "nil", "[[x", "|RUB"])
+@pytest.mark.parametrize(
+    "text", ["0", "nullable", "100%", "%", "%a b%", "{x}", "}} {{", "[x]", "$5", "-", "nil", "[[x", "|RUB"]
+)
 def test_other_words_are_values(text: str) -> None:
     """A rule that is too eager loses real ids and goals."""
     assert not read.is_nothing(text)
 
 
-@pytest.mark.parametrize(("text", "expected"), [("NaN", False), ("|RUB", True), ("|", True), ("null", True), ("5|RUB", False)])
+@pytest.mark.parametrize(
+    ("text", "expected"), [("NaN", False), ("|RUB", True), ("|", True), ("null", True), ("5|RUB", False)]
+)
 def test_amount_has_its_own_words_for_nothing(text: str, expected: bool) -> None:  # noqa: FBT001
     """The contract wants NaN told to the sender; Bitrix24 prints an empty sum as its currency only."""
     assert read.is_nothing(text, is_amount=True) is expected
@@ -58,7 +64,14 @@ def test_blanks_around_a_value_are_dropped(text: str) -> None:
 
 def test_first_usable_value_wins() -> None:
     """The body stands before the query, but an empty field of it hides nothing."""
-    pairs: list[tuple[str, Value]] = [("a", " "), ("a", "1"), ("a", "2"), ("b", JsonNumber("5")), ("b", "6"), ("c", "null")]
+    pairs: list[tuple[str, Value]] = [
+        ("a", " "),
+        ("a", "1"),
+        ("a", "2"),
+        ("b", JsonNumber("5")),
+        ("b", "6"),
+        ("c", "null"),
+    ]
 
     chosen = read.first_usable(pairs, frozenset())
 
@@ -73,7 +86,9 @@ def test_nul_is_refused_by_its_key() -> None:
     assert caught.value.key == "session_id"
 
 
-@pytest.mark.parametrize(("value", "expected"), [(" x ", "x"), (JsonNumber("662"), "662"), (JsonNumber("-5"), "-5")])
+@pytest.mark.parametrize(
+    ("value", "expected"), [(" x ", "x"), (JsonNumber("662"), "662"), (JsonNumber("-5"), "-5")]
+)
 def test_text_is_trimmed_and_integers_are_digits(value: Value, expected: str) -> None:
     """A deal's number is sent as text by one tool and as a number by the next."""
     assert read.text({"deal_id": value}, "deal_id") == expected
@@ -98,14 +113,18 @@ def test_text_is_limited() -> None:
         read.text({"a": "x" * 256}, "a")
 
 
-@pytest.mark.parametrize("read_field", [read.text, read.ym_uid, read.amount, read.currency, read.phone, read.email])
+@pytest.mark.parametrize(
+    "read_field", [read.text, read.ym_uid, read.amount, read.currency, read.phone, read.email]
+)
 def test_absent_field_is_none(read_field: object) -> None:
     """The request did not say, which is not the same as zero or empty."""
     assert callable(read_field)
     assert read_field({}, "key") is None
 
 
-@pytest.mark.parametrize("value", ["1741000000123456789", " 1741000000123456789\n", JsonNumber("1741000000123456789")])
+@pytest.mark.parametrize(
+    "value", ["1741000000123456789", " 1741000000123456789\n", JsonNumber("1741000000123456789")]
+)
 def test_ym_uid_is_read_from_its_digits(value: Value) -> None:
     """Through a float it would become another visitor."""
     assert read.ym_uid({"ym_uid": value}, "ym_uid") == YmUid(digits="1741000000123456789")
@@ -127,7 +146,9 @@ def test_ym_uid_of_zeros_is_none(value: Value) -> None:
     assert read.ym_uid({"ym_uid": value}, "ym_uid") is None
 
 
-@pytest.mark.parametrize("value", ["-5", "five", JsonNumber("-5"), JsonNumber("1.5"), JsonNumber("1" * 21), *NO_TEXTS[2:]])
+@pytest.mark.parametrize(
+    "value", ["-5", "five", JsonNumber("-5"), JsonNumber("1.5"), JsonNumber("1" * 21), *NO_TEXTS[2:]]
+)
 def test_other_ym_uid_is_refused(value: Value) -> None:
     """The field is mapped to something else in the CRM."""
     with pytest.raises(CallerError) as caught:
@@ -137,7 +158,8 @@ def test_other_ym_uid_is_refused(value: Value) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "expected"), [("1.100", "1100"), (JsonNumber("1.100"), "1.100"), (JsonNumber("1e3"), "1000"), (" 5 ", "5")]
+    ("value", "expected"),
+    [("1.100", "1100"), (JsonNumber("1.100"), "1.100"), (JsonNumber("1e3"), "1000"), (" 5 ", "5")],
 )
 def test_amount_of_a_program_is_no_amount_of_a_person(value: Value, expected: str) -> None:
     """A JSON number has one meaning; a text is read as people write."""
@@ -161,7 +183,9 @@ def test_currency_is_read_by_its_key() -> None:
     assert caught.value.key == "currency"
 
 
-@pytest.mark.parametrize("value", ["1741436400 ", JsonNumber("1741436400"), JsonNumber("1741436400.0"), "2025-03-08T12:20Z"])
+@pytest.mark.parametrize(
+    "value", ["1741436400 ", JsonNumber("1741436400"), JsonNumber("1741436400.0"), "2025-03-08T12:20Z"]
+)
 def test_moment_is_read_from_text_and_number(value: Value) -> None:
     """Unix time comes as either."""
     moment = read.moment({"occurred_at": value}, "occurred_at", zone=MOSCOW, now=NOW)

@@ -16,11 +16,12 @@ _ABSENT = msgspec.Raw()
 _TEXT = msgspec.json.Decoder(str)
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
 
-_HALF_TOLD = re.compile("truncated|surrogate")  # what msgspec says of half a pair, at the end and before it
 _BYTE = re.compile(r"\(byte ([0-9]+)\)")
 _STRING = re.compile(rb'"((?:[^"\\]|\\.)*+)(?:"(\s*+:)?|\\?\Z)', re.DOTALL)
 _FOREIGN_WORD = re.compile(rb"-?(?:NaN|Infinity)|undefined|None|True|False")
-_HALF_PAIR = re.compile(rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|[c-fC-F])")
+_HALF_PAIR = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
+)
 _BOUNDARY = re.compile(r';\s*boundary=(?:"([^"]+)"|([^\s;"]+))', re.IGNORECASE)
 _EMBEDDED = re.compile(rb'\s*+\[?\s*+\{\s*+"')
 
@@ -58,7 +59,8 @@ class ObjectReader:
 
     def __init__(self, keys: tuple[str, ...]) -> None:
         self.keys = keys
-        shape = msgspec.defstruct("Keys", [(key, msgspec.Raw, _ABSENT) for key in keys])
+        names = {f"key_{number}": key for number, key in enumerate(keys)}
+        shape = msgspec.defstruct("Keys", [(name, msgspec.Raw, _ABSENT) for name in names], rename=names)
         self.decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(shape)
 
     def __call__(self, document: bytes) -> list[Field]:
@@ -124,16 +126,16 @@ def broken_json(document: bytes, error: Exception) -> CallerError:
         return CallerError("body", "is nested too deeply")
     if isinstance(error, UnicodeDecodeError):
         place, problem = error.start, "is not UTF-8"
-    elif half := _HALF_PAIR.search(document) if _HALF_TOLD.search(str(error)) else None:
-        place, problem = half.start(), "holds half of a Unicode surrogate pair"
     else:
         told = _BYTE.search(str(error))
         place, problem = int(told[1]) if told else len(document), "breaks the JSON"
+    if half := _HALF_PAIR.search(document, 0, place):  # msgspec tells the place behind it, or none
+        place, problem = half.start(), "holds half of a Unicode surrogate pair"
     before = document[:place]
     keys = [match[1] for match in _STRING.finditer(before) if match[2]]
     word = _FOREIGN_WORD.match(document, place)
     return CallerError(
-        keys[-1].decode(errors="replace")[:80] if keys else "body",
+        (keys[-1].decode(errors="replace")[:80] if keys else "") or "body",
         f"{problem} at position {len(before.decode(errors='replace'))}",
         shown=word[0].decode() if word else "",
     )

@@ -1,6 +1,5 @@
 """The clock, the chance and the ids made from both: the only calls to any of them."""
 
-import os
 import random
 import time
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ def elapsed() -> float:
 
 def jitter(seconds: float) -> float:
     """Return `seconds` shortened or lengthened by up to a fifth, so that many do not act as one."""
-    return seconds * random.uniform(0.8, 1.2)  # noqa: S311 - spreads load, protects nothing
+    return seconds * random.uniform(0.8, 1.2)
 
 
 class IdMaker:
@@ -33,7 +32,7 @@ class IdMaker:
         nanoseconds = time.time_ns()
         tick = (nanoseconds // 1_000_000 << 12) | (nanoseconds % 1_000_000 * 4096 // 1_000_000)
         self.last_tick = tick = max(tick, self.last_tick + 1)
-        chance = int.from_bytes(os.urandom(8), "big") >> 2
+        chance = random.getrandbits(62)
         high, low = tick >> 12, tick & 0xFFF
         return UUID(int=high << 80 | 0x7 << 76 | low << 64 | 0b10 << 62 | chance)
 

@@ -1,4 +1,4 @@
-"""Keeps the goal lists in user_analytics equal to the ledger: at once where the batch could not, and for good.
+"""Keeps the goal lists in user_analytics equal to the ledger: what a batch left out, and what was wiped.
 
 A script that writes the whole document wipes the goals in it; the ledger knows them and puts them back.
 """
@@ -24,7 +24,7 @@ from closedloop.telemetry import RESTORED, STAGE_FAILURES
 ROUND_S = 20.0
 BUDGET_S = 0.6
 CHUNK = 10_000
-LOCK_WAIT = "2s"
+LIMIT_WAIT = "set local lock_timeout = '2s'"
 
 log = structlog.get_logger()
 
@@ -59,7 +59,7 @@ class ImageKeeper:
     async def put(self, conn: AsyncConnection[object], site: str, wanted: Imaged) -> bool:
         """Write one image in a transaction of its own; True when the list changed."""
         async with conn.transaction():
-            await conn.execute(f"set local lock_timeout = '{LOCK_WAIT}'")
+            await conn.execute(LIMIT_WAIT)
             return await self.shape.current().images.put_image(conn, site, wanted)
 
     async def run(self) -> None:

@@ -55,9 +55,7 @@ class Intake:
         self.pending: list[tuple[bytes, asyncio.Future[None]]] = []
         self.flushing: asyncio.Task[None] | None = None
 
-    async def take(
-        self, site: Site, raw: RawWebhook, told: Sequence[ReportedConversion]
-    ) -> list[Settled]:
+    async def take(self, site: Site, raw: RawWebhook, told: Sequence[ReportedConversion]) -> list[Settled]:
         """Record every conversion of one webhook durably and return what became of each, in order.
 
         Raises TransientError after the webhook is in the spool (then it is recorded by itself later, and
@@ -179,7 +177,7 @@ class Intake:
         results = await asyncio.gather(
             *(self.writer.submit(unit) for _, unit in units), return_exceptions=True
         )
-        done = []
+        done: list[int] = []
         for (place, _), result in zip(units, results, strict=True):
             if isinstance(result, DatabaseRefusedError):
                 await loop.run_in_executor(self.disk, self.spool.park, place, str(result))

@@ -70,7 +70,9 @@ class Matcher:
         matched = 0
         while True:
             candidates = await self.shape.current().waiting.find_answered(conn, site)
-            found = await self.shape.current().waiting.find_sessions(conn, site, candidates) if candidates else []
+            if not candidates:
+                return matched
+            found = await self.shape.current().waiting.find_sessions(conn, site, candidates)
             for one in found:
                 matched += await self.tie(conn, site, one)
             if len(candidates) < CHUNK or not found:

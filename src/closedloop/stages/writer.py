@@ -41,6 +41,8 @@ PATIENCE_S = 3.0
 RECONNECT_S = 0.5
 TRIES = 4
 
+Queued = tuple[Unit, "asyncio.Future[list[Settled]]"]
+
 log = structlog.get_logger()
 
 
@@ -50,7 +52,7 @@ class Writer:
     def __init__(self, conninfo: str, shape: Shape) -> None:
         self.conninfo = conninfo
         self.shape = shape
-        self.queue: deque[tuple[Unit, asyncio.Future[list[Settled]]]] = deque()
+        self.queue: deque[Queued] = deque()
         self.wake = asyncio.Event()
         self.conn: AsyncConnection[Any] | None = None
         self.away: DatabaseAwayError | None = DatabaseAwayError("the database is not connected yet")
@@ -134,9 +136,9 @@ class Writer:
         except OperatorError as error:
             raise DatabaseAwayError(str(error), retry_after=60) from error
 
-    def take_batch(self) -> list[tuple[Unit, "asyncio.Future[list[Settled]]"]]:
+    def take_batch(self) -> list[Queued]:
         """Take whole units from the queue, oldest first, up to the size of a batch."""
-        batch = []
+        batch: list[Queued] = []
         size = 0
         while self.queue and size < MAX_BATCH:
             unit, future = self.queue.popleft()
@@ -145,9 +147,7 @@ class Writer:
         QUEUE.set(len(self.queue))
         return batch
 
-    async def record(
-        self, conn: AsyncConnection[Any], batch: list[tuple[Unit, "asyncio.Future[list[Settled]]"]]
-    ) -> None:
+    async def record(self, conn: AsyncConnection[Any], batch: list[Queued]) -> None:
         """Commit a batch, site by site, and resolve its futures; all of them, whatever happens."""
         BATCH_SIZE.observe(len(batch))
         try:
@@ -166,7 +166,7 @@ class Writer:
         self,
         conn: AsyncConnection[Any],
         site: str,
-        units: list[tuple[Unit, "asyncio.Future[list[Settled]]"]],
+        units: list[Queued],
     ) -> None:
         """Commit units of one site together; if the database refuses them, one by one."""
         try:
@@ -261,5 +261,3 @@ def resolve(future: "asyncio.Future[list[Settled]]", answer: "list[Settled] | Cl
         future.set_exception(answer)
     else:
         future.set_result(answer)
-
-

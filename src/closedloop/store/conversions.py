@@ -105,7 +105,7 @@ class Ledger:
     def __init__(self, table: SessionTable) -> None:
         self.table = table
         self.append_statement = load_statement("append", table)
-        self.record_statement = self.append_statement.replace(fill("$fits", table), "false")
+        self.record_statement = self.append_statement.replace(fill("$fits", table), b"false")
         self.find_statement = fill(_FIND, table)
 
     async def append_batch(
@@ -152,7 +152,9 @@ class Ledger:
                     "ym_uid_low": low,
                     "ym_uid_high": high,
                     "yclid": told.click_ids.get("yclid"),
-                    "identifiers": _encode(conversion.identifiers).decode() if conversion.identifiers else None,
+                    "identifiers": _encode(conversion.identifiers).decode()
+                    if conversion.identifiers
+                    else None,
                 },
             )
             found = await cursor.fetchone()

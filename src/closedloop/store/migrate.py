@@ -50,7 +50,9 @@ class Migration(msgspec.Struct, frozen=True, kw_only=True):
 def migrations() -> list[Migration]:
     """Return the migrations of this version, oldest first."""
     folder = resources.files("closedloop.store") / "migrations"
-    files = sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name)
+    files = sorted(
+        (file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name
+    )
     return [
         Migration(version=version, name=name.removesuffix(".sql"), sql=file.read_text(encoding="utf-8"))
         for file in files
@@ -118,7 +120,7 @@ def export(folder: Path) -> Sequence[Path]:
     again gives the same files.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    written = []
+    written: list[Path] = []
     for migration in migrations():
         path = folder / f"{migration.version}_closedloop_{migration.name}.sql"
         record = (

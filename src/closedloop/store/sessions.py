@@ -65,17 +65,18 @@ def known_shape(found: SessionTable | None) -> SessionTable:
     return found
 
 
-def load_statement(name: str, table: SessionTable) -> str:
+def load_statement(name: str, table: SessionTable) -> bytes:
     """Return the statement `name`.sql of this package for the shape of `table`."""
     text = (resources.files("closedloop.store") / f"{name}.sql").read_text()
     return fill(text, table)
 
 
-def fill(statement: str, table: SessionTable, **own: str) -> str:
+def fill(statement: str, table: SessionTable, **own: str) -> bytes:
     """Return `statement` with its own fragments, then those of this shape, in place of its `$…`."""
     shape = shape_fragments(table)
     find_session = Template(_FIND_SESSION).substitute(shape)
-    return Template(Template(statement).safe_substitute(own)).substitute(shape, find_session=find_session)
+    filled = Template(Template(statement).safe_substitute(own)).substitute(shape, find_session=find_session)
+    return filled.encode()
 
 
 def shape_fragments(table: SessionTable) -> Mapping[str, str]:
@@ -105,7 +106,8 @@ def shape_fragments(table: SessionTable) -> Mapping[str, str]:
 
 def _any_session(table: SessionTable) -> str:
     if table.session_id_type == "uuid":
-        return f"u.session_id = any(array(select value::uuid from waits where value ~ '{UUID_SHAPE}'))"
+        values = f"select value::uuid from waits where value ~ '{UUID_SHAPE}'"  # noqa: S608 - a constant
+        return f"u.session_id = any(array({values}))"
     return 'u.session_id collate "C" = any(array(select value from waits order by value))'
 
 
@@ -161,8 +163,8 @@ _FIND_SESSION = """
 # Everything that a conversion `told` could be found by, one row each.
 _IDENTIFIERS = """
     select kind, value
-      from (values ('session_id', session_id), ('ym_uid', ym_uid), ('ym_uid_rounded', ym_uid_low), ('yclid', yclid))
-           as own (kind, value)
+      from (values ('session_id', session_id), ('ym_uid', ym_uid), ('ym_uid_rounded', ym_uid_low),
+                   ('yclid', yclid)) as own (kind, value)
      where value is not null
     union
     select pair ->> 'kind', pair ->> 'value'

@@ -162,6 +162,4 @@ def revised_money(conversion: Conversion, known: Known) -> Money | None:
     currency = told.currency or known.currency
     if told.value == known.value and currency == known.currency:
         return None
-    return Money(
-        value=told.value, currency=currency, before=known.value, currency_before=known.currency
-    )
+    return Money(value=told.value, currency=currency, before=known.value, currency_before=known.currency)

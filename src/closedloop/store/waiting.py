@@ -5,7 +5,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import msgspec
 from psycopg import AsyncConnection
 from psycopg.rows import class_row, scalar_row
 
@@ -99,14 +98,20 @@ class Waiting:
 
     def __init__(self, table: SessionTable) -> None:
         self.probes = [
-            fill(_ANSWERED, table, kind=kind, column=f"u.{kind}" if kind == "session_id" else f"${kind}", probe=probe)
+            fill(
+                _ANSWERED,
+                table,
+                kind=kind,
+                column=f"u.{kind}" if kind == "session_id" else f"${kind}",
+                probe=probe,
+            )
             for kind, probe in (
                 ("session_id", "$session_id_any"),
                 ("ym_uid", "$ym_uid = any(array(select value from waits order by value))"),
                 ("yclid", "$yclid = any(array(select value from waits order by value))"),
             )
         ]
-        self.probes += [fill(_ROUNDED, table), _KNOWN]
+        self.probes += [fill(_ROUNDED, table), _KNOWN.encode()]
         self.found = fill(_FOUND, table)
 
     async def find_answered(self, conn: AsyncConnection[Any], site: str) -> Sequence[UUID]:

@@ -1,6 +1,5 @@
 """Further web processes on the same port, for more than one core."""
 
-import os
 import subprocess
 import sys
 import threading
@@ -8,6 +7,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import structlog
+
+from closedloop.config import child_environment
 
 if TYPE_CHECKING:
     from closedloop.edge.cli.serve import Start
@@ -27,7 +28,7 @@ class Children:
             *(("--data-dir", str(start.data_dir)) if start.data_dir else ()),
             *(("--config", str(start.config)) if start.config else ()),
         ]
-        self.environment = os.environ | {"DATABASE_URL": url}
+        self.environment = child_environment(url)
         self.count = start.workers - 1 if start.web else 0
         self.stopping = threading.Event()
         self.running: list[subprocess.Popen[bytes]] = []
@@ -43,7 +44,7 @@ class Children:
     def watch(self) -> None:
         """Keep one child running until `stop`."""
         while not self.stopping.is_set():
-            child = subprocess.Popen(self.command, env=self.environment)
+            child = subprocess.Popen(self.command, env=self.environment)  # noqa: S603 - our own program
             self.running.append(child)
             code = child.wait()
             self.running.remove(child)

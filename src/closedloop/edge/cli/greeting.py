@@ -44,12 +44,14 @@ class Greeting:
         ]
         if key is not None:
             lines.append(f"Webhook key  {key}   (shown this once; kept in {place})")
-        lines += [
-            "Try it:",
+        body = (
+            f'{{"session_id": "{EXAMPLE_SESSION}", "goal_name": "payment_success", '
+            '"goal_value": 5000, "deal_id": "1"}'
+        )
+        curl = (
             f"curl -X POST '{self.address}{PATH}' -H \"X-Webhook-Key: {shown}\" "
-            f"-H 'Content-Type: application/json' "
-            f"-d '{{\"session_id\": \"{EXAMPLE_SESSION}\", \"goal_name\": \"payment_success\", "
-            f"\"goal_value\": 5000, \"deal_id\": \"1\"}}'",
-        ]
+            f"-H 'Content-Type: application/json' -d '{body}'"
+        )
+        lines += ["Try it:", curl]
         sys.stdout.write("\n".join(lines) + "\n")
         sys.stdout.flush()

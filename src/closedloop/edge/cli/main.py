@@ -69,6 +69,22 @@ def worker(data_dir: DataDir = None, config: ConfigPath = None) -> None:
     run(Start(web=False, data_dir=data_dir, config=config))
 
 
+@app.command()
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="Stop after the story.")] = False,  # noqa: FBT002 - a flag
+    data_dir: Annotated[Path | None, typer.Option(help="A new folder to play in. [a temporary one]")] = None,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print rows and checks as JSON.")] = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Show the whole way of a deal on a server of its own, and check every row of it.
+
+    Example: closedloop demo --once
+    """
+    from closedloop.edge.cli.demo import Demo, run
+
+    raise typer.Exit(run(Demo(once=once, data_dir=data_dir, port=port, as_json=as_json)))
+
+
 def main() -> None:
     """Run the command line; exit code 0, 1 (it failed) or 2 (wrong use)."""
     try:

@@ -1,6 +1,6 @@
 """What the hook answers: status, body and headers for every case of the contract."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -42,7 +42,10 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 def answer_settled(settled: Sequence[Settled], table: SessionTable, *, is_array: bool) -> Answer:
-    """Return the answer for recorded conversions; an unmatched one is recorded too, but says 404 when alone."""
+    """Return the answer for recorded conversions; an unmatched one is recorded too.
+
+    Alone it says 404, as the contract fixes; in an array it says so in its place.
+    """
     if is_array:
         results = [result_of(one, table) for one in settled]
         body = msgspec.json.encode({"success": True, "results": results})
@@ -64,26 +67,64 @@ def result_of(settled: Settled, table: SessionTable) -> dict[str, object]:
 
 def answer_error(error: Exception) -> Answer:
     """Return the answer for an error; one that is not ours becomes a sentence that gives nothing away."""
-    if isinstance(error, MissingIdError) and error.index is None:
-        return Answer(400, TEXT, str(error).encode(), "refused")
-    if isinstance(error, UnknownKeyError):
-        headers = [*JSON, (b"www-authenticate", b"Bearer")]
-        return Answer(401, headers, sentence(str(error)), "unauthorized")
-    if isinstance(error, TooLargeError):
-        return Answer(413, [*JSON, (b"connection", b"close")], sentence(str(error)), "refused")
-    if isinstance(error, CallerError):
-        index = {} if error.index is None else {"index": error.index}
-        return Answer(400, JSON, msgspec.json.encode({"error": str(error), **index}), "refused")
-    if isinstance(error, TransientError):
-        text = "The database is away; the conversion is kept here and will be recorded. Repeating it is harmless."
-        return Answer(503, retry(error.retry_after), sentence(text), "spooled")
-    if isinstance(error, OSError):
-        text = "The database is away and the disk is full: nothing was kept. Send it again later."
-        return Answer(503, retry(60), sentence(text), "lost")
-    if isinstance(error, DatabaseRefusedError):
-        text = f"The session's row refused the goal; the conversion is kept and an operator was told: {error}"
-        return Answer(500, JSON, sentence(text), "failed")
+    for kind, answer in ANSWERS:
+        if isinstance(error, kind):
+            return answer(error)
     return Answer(500, JSON, sentence("An error of ours; it is in the log."), "failed")
+
+
+def answer_missing_id(error: Exception) -> Answer:
+    """Return the text that the contract fixes; in an array the index has to be told too, so JSON."""
+    if getattr(error, "index", None) is not None:
+        return answer_caller(error)
+    return Answer(400, TEXT, str(error).encode(), "refused")
+
+
+def answer_unknown_key(error: Exception) -> Answer:
+    """Return 401 with what to send instead."""
+    return Answer(401, [*JSON, (b"www-authenticate", b"Bearer")], sentence(str(error)), "unauthorized")
+
+
+def answer_too_large(error: Exception) -> Answer:
+    """Return 413; the rest of the body is not waited for."""
+    return Answer(413, [*JSON, (b"connection", b"close")], sentence(str(error)), "refused")
+
+
+def answer_caller(error: Exception) -> Answer:
+    """Return 400 with the sentence that names the key, and the place in an array."""
+    index = getattr(error, "index", None)
+    place = {} if index is None else {"index": index}
+    return Answer(400, JSON, msgspec.json.encode({"error": str(error), **place}), "refused")
+
+
+def answer_transient(error: Exception) -> Answer:
+    """Return 503 for a webhook that is in the spool."""
+    text = "The database is away; the conversion is kept here and will be recorded. Repeating it is harmless."
+    return Answer(503, retry(getattr(error, "retry_after", 5)), sentence(text), "spooled")
+
+
+def answer_no_disk(_error: Exception) -> Answer:
+    """Return 503 for a webhook that could not even be spooled."""
+    text = "The database is away and the disk takes nothing: this was not kept. Send it again later."
+    return Answer(503, retry(60), sentence(text), "lost")
+
+
+def answer_refused_row(error: Exception) -> Answer:
+    """Return 500 for a session whose row refuses its goal; the conversion itself is in the ledger."""
+    text = f"The session's row refused the goal; the conversion is kept and the log says more: {error}"
+    return Answer(500, JSON, sentence(text), "failed")
+
+
+# The first class that fits answers.
+ANSWERS: Sequence[tuple[type[Exception], Callable[[Exception], Answer]]] = (
+    (MissingIdError, answer_missing_id),
+    (UnknownKeyError, answer_unknown_key),
+    (TooLargeError, answer_too_large),
+    (CallerError, answer_caller),
+    (TransientError, answer_transient),
+    (DatabaseRefusedError, answer_refused_row),
+    (OSError, answer_no_disk),
+)
 
 
 def retry(seconds: int) -> Headers:
@@ -94,5 +135,3 @@ def retry(seconds: int) -> Headers:
 def sentence(text: str) -> bytes:
     """Return `{"error": text}`, the shape of every error that is ours."""
     return msgspec.json.encode({"error": text})
-
-

@@ -94,9 +94,7 @@ class Hook:
         )
         try:
             reading = read_conversions(request, zone=site.zone, now=raw.received_at)
-            for told in reading.conversions:
-                if told.site not in {None, site.name}:
-                    raise CallerError("site", f"is not {site.name}, the site of the key", shown=told.site or "")
+            check_site(reading, site)
         except CallerError as error:
             log.info("webhook_refused", site=site.name, reason=str(error), user_agent=raw.user_agent)
             await self.intake.refuse(site, raw, str(error))
@@ -104,13 +102,19 @@ class Hook:
         return reading
 
 
+def check_site(reading: Reading, site: Site) -> None:
+    """Raise CallerError when a conversion names another site than the one whose key came with it."""
+    for told in reading.conversions:
+        if told.site not in {None, site.name}:
+            raise CallerError("site", f"is not {site.name}, the site of the key", shown=told.site or "")
+
+
 async def read_body(headers: dict[bytes, bytes], receive: Any) -> bytes:  # noqa: ANN401 - ASGI
     """Return the whole body. Raises TooLargeError as soon as it is known to be too large."""
-    too_large = TooLargeError("body", f"is larger than {MAX_BYTES // 1024} KiB")
     length = headers.get(b"content-length", b"0")
     if length.isdigit() and int(length) > MAX_BYTES:
-        raise too_large
-    chunks = []
+        raise too_large()
+    chunks: list[bytes] = []
     size = 0
     while True:
         message = await receive()
@@ -119,13 +123,18 @@ async def read_body(headers: dict[bytes, bytes], receive: Any) -> bytes:  # noqa
         chunk = message.get("body", b"")
         size += len(chunk)
         if size > MAX_BYTES:
-            raise too_large
+            raise too_large()
         chunks.append(chunk)
         if not message.get("more_body", False):
             break
     if headers.get(b"content-encoding", b"identity").strip().lower() not in {b"", b"identity"}:
         raise CallerError("Content-Encoding", "must be left out: a compressed body is not read here")
     return b"".join(chunks)
+
+
+def too_large() -> TooLargeError:
+    """Return the error of a body above the limit."""
+    return TooLargeError("body", f"is larger than {MAX_BYTES // 1024} KiB")
 
 
 def raw_webhook(scope: Any, headers: dict[bytes, bytes], query: bytes, body: bytes) -> RawWebhook:  # noqa: ANN401 - ASGI

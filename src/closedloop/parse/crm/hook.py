@@ -17,7 +17,6 @@ from closedloop.parse.bodies import (
     JsonNumber,
     JsonOther,
     ObjectReader,
-    Value,
     query_fields,
     read_body,
     without_parameter,
@@ -36,6 +35,7 @@ CLICK_IDS = (
 )
 MAX_CLICK_ID = 512
 _DOCUMENT = "document_id"  # what a robot of Bitrix24 ran on
+_FLAT_DOCUMENT = "document_id[2]"  # the same, where brackets were not made a list
 _KEYS = (
     "session_id",
     "ym_uid",
@@ -50,6 +50,7 @@ _KEYS = (
     "site",
     *CLICK_IDS,
     _DOCUMENT,
+    _FLAT_DOCUMENT,
 )
 _AMOUNTS = frozenset({"goal_value"})
 _READABLE = frozenset(_KEYS)
@@ -146,7 +147,7 @@ def _read_one(pairs: list[Field], frame: Frame, digest: bytes) -> ReportedConver
         goal=read.text(fields, "goal_name") or DEFAULT_GOAL,
         value=amount.value if amount else None,
         currency=read.currency(fields, "currency") or (amount.currency if amount else None),
-        deal_id=read.text(fields, "deal_id") or _bitrix_deal(fields.get(_DOCUMENT)),
+        deal_id=read.text(fields, "deal_id") or _bitrix_deal(fields),
         event_id=read.text(fields, "event_id") or frame.event_id,
         occurred_at=read.moment(fields, "occurred_at", zone=frame.zone, now=frame.now),
         phone=read.phone(fields, "phone"),
@@ -179,16 +180,16 @@ def _wanted(pairs: Iterable[Field]) -> list[Field]:
     return [
         (key, value)
         for key, value in named
-        if key in _READABLE and (key != _DOCUMENT or _bitrix_deal(value) is not None)
+        if key in _READABLE and (key != _DOCUMENT or _BITRIX_ID.search(str(value)))
     ]
 
 
-def _bitrix_deal(document: Value | None) -> str | None:
+def _bitrix_deal(fields: read.Fields) -> str | None:
     """Return `662` for `DEAL_662`; what is no deal keeps its prefix, as lead 662 is not the deal 662."""
+    document = fields.get(_DOCUMENT) or fields.get(_FLAT_DOCUMENT)
     if document is None or isinstance(document, JsonNumber):
         return None
-    told = document.raw.decode() if isinstance(document, JsonOther) else document
-    found = _BITRIX_ID.search(told)
+    found = _BITRIX_ID.search(document.raw.decode() if isinstance(document, JsonOther) else document)
     return (found[1] or found[0]) if found else None
 
 
