@@ -195,6 +195,15 @@ class Reader:
             return ""
 
 
+def read_sites(path: Path, environment: Mapping[str, str] | None = None) -> dict[str, Site]:
+    """Return the sites of one configuration file; makes nothing. Raises ConfigError with every mistake."""
+    reader = Reader(os.environ if environment is None else environment, path)
+    sites = reader.sites()
+    if reader.mistakes:
+        raise ConfigError(sorted(reader.mistakes))
+    return sites
+
+
 def read_config(
     *, config: Path | None = None, data_dir: Path | None = None, environment: Mapping[str, str] | None = None
 ) -> Config:

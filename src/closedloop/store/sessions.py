@@ -15,6 +15,14 @@ from psycopg.rows import class_row
 
 from closedloop.errors import MigrationError, NotAdoptedError
 
+# What `json` keeps and no function of PostgreSQL reads: \u0000, one half of a surrogate pair (a script cut a
+# text in the middle of an emoji), a number beyond numeric. Without this guard an index over such a document
+# would refuse the row, and one such row would break every statement that passes over it.
+BROKEN_JSON = (
+    r"\\u(0000|[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F]))"
+    r"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
+    r"|[:\[,]\s*-?[0-9.]+[eE]\+?[0-9]{6}"
+)
 UUID_SHAPE = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 
 
@@ -81,9 +89,6 @@ def fill(statement: str, table: SessionTable, **own: str) -> bytes:
 
 def shape_fragments(table: SessionTable) -> Mapping[str, str]:
     """Return the fragments that depend on the shape: all are constants of this file."""
-    document = "u.analytics_data" if table.data_type == "jsonb" else "u.analytics_data::jsonb"
-    appended = Template(_APPENDED).substitute(document=document)
-    replaced = f"jsonb_set({document}, %(path)s::text[], %(image)s::jsonb)"
     return {
         "site_is": "u.site = %(site)s" if table.has_site else "true",
         "session_id": (
@@ -91,29 +96,70 @@ def shape_fragments(table: SessionTable) -> Mapping[str, str]:
             if table.session_id_type == "uuid"
             else 'u.session_id collate "C" = i.session_id'
         ),
-        "ym_uid": _identifier("ym_uid", table),
-        "yclid": _identifier("yclid", table),
+        "ym_uid": identifier("ym_uid", table, row="u."),
+        "yclid": identifier("yclid", table, row="u."),
         "to_id": f"wanted.session_row::{table.id_type}",
         "id_type": table.id_type,
-        "document": document,
-        "appended": appended if table.data_type == "jsonb" else f"({appended})::json",
-        "replaced": replaced if table.data_type == "jsonb" else f"({replaced})::json",
-        "fits": Template(_FITS).substitute(document=document),
         "identifiers": _IDENTIFIERS,
         "session_id_any": _any_session(table),
+        **(_document_fragments() if table.data_type == "jsonb" else _json_fragments()),
     }
+
+
+def _document_fragments() -> Mapping[str, str]:
+    document = "u.analytics_data"
+    return {
+        "document": document,
+        "appended": Template(_APPENDED).substitute(document=document),
+        "replaced": f"jsonb_set({document}, %(path)s::text[], %(image)s::jsonb)",
+        "fits": Template(_FITS).substitute(document=document),
+    }
+
+
+def _json_fragments() -> Mapping[str, str]:
+    """Return the fragments for `json`, whose text is kept: it is cut and joined, never read and written anew."""
+    document = Template(_JSON_DOCUMENT).substitute(broken=BROKEN_JSON)
+    actions = "(case when json_typeof($o) = 'object' then $o else '{}'::json end)".replace(
+        "$o", "u.analytics_data -> 'target_actions'"
+    )
+    goals = f"{actions} -> 'yandex_goals_triggered'"
+    whole = "(case when json_typeof(u.analytics_data) = 'object' then u.analytics_data else '{}'::json end)"
+    flagged = f"{_with_key(actions, 'conversion_flag', "'true'")}::json"
+    appended = Template(_JSON_APPENDED).substitute(goals=goals)
+    replaced = Template(_JSON_REPLACED).substitute(goals=goals)
+    return {
+        "document": document,
+        "appended": _with_goals(whole, flagged, appended),
+        "replaced": _with_goals(whole, actions, replaced),
+        "fits": Template(_JSON_FITS).substitute(
+            broken=BROKEN_JSON, fits=Template(_FITS).substitute(document=document)
+        ),
+    }
+
+
+def _with_goals(whole: str, actions: str, goals: str) -> str:
+    changed = _with_key(actions, "yandex_goals_triggered", goals)
+    return f"{_with_key(whole, 'target_actions', changed)}::json"
+
+
+def _with_key(json_object: str, key: str, value: str) -> str:
+    return Template(_JSON_WITH_KEY).substitute(object=json_object, key=key, value=value)
 
 
 def _any_session(table: SessionTable) -> str:
     if table.session_id_type == "uuid":
-        values = f"select value::uuid from waits where value ~ '{UUID_SHAPE}'"  # noqa: S608 - a constant
-        return f"u.session_id = any(array({values}))"
+        return f"u.session_id = any(array(select value::uuid from waits where value ~ '{UUID_SHAPE}'))"
     return 'u.session_id collate "C" = any(array(select value from waits order by value))'
 
 
-def _identifier(name: str, table: SessionTable) -> str:
-    column = f"u.{name}" if table.has_generated else f"(u.analytics_data -> 'ids' ->> '{name}')"
-    return f'{column} collate "C"'
+def identifier(name: str, table: SessionTable, *, row: str = "") -> str:
+    """Return how `ym_uid` or `yclid` is read from a row: the expression that its index has, too."""
+    if table.has_generated:
+        return f'{row}{name} collate "C"'
+    read = f"({row}analytics_data -> 'ids' ->> '{name}')"
+    if table.data_type == "json":
+        read = f"(case when {row}analytics_data::text !~ '{BROKEN_JSON}' then {read} end)"
+    return f'{read} collate "C"'
 
 
 # By certainty, first that answers. `i` is the conversion that looks for its session; an identifier that it
@@ -188,3 +234,30 @@ _FITS = """coalesce(jsonb_typeof($document), 'null') in ('object', 'null')
            and coalesce(jsonb_typeof($document -> 'target_actions'), 'null') in ('object', 'null')
            and coalesce(jsonb_typeof($document #> '{target_actions,yandex_goals_triggered}'), 'null')
                in ('array', 'null')"""
+
+# Only what may hold goals is made jsonb, and only where it can be read.
+_JSON_DOCUMENT = """(case when u.analytics_data::text !~ '$broken'
+           then jsonb_build_object('target_actions', u.analytics_data -> 'target_actions') end)"""
+
+_JSON_FITS = """(case when u.analytics_data::text ~ '$broken' then false
+           when coalesce(json_typeof(u.analytics_data), 'null') not in ('object', 'null') then false
+           else $fits end)"""
+
+# Values are text that is passed on as it came; only what stands between the keys is written anew.
+_JSON_WITH_KEY = """(select '{' || string_agg(
+                   to_json(part.key) || ':' || case part.key when '$key' then $value else part.value::text end,
+                   ',' order by part.place) || '}'
+              from (select each.key, each.value, each.place
+                      from json_each($object) with ordinality as each (key, value, place)
+                     union all
+                    select '$key', null, 2147483647
+                     where $object -> '$key' is null) part)"""
+
+_JSON_APPENDED = """case when json_array_length(case when json_typeof($goals) = 'array' then $goals else '[]' end) > 0
+                   then left(rtrim(($goals)::text, E' \\n\\r\\t'), -1) || ', ' || substr(wanted.images::text, 2)
+                   else wanted.images::text end"""
+
+_JSON_REPLACED = """(select '[' || string_agg(
+                   case goal.place when (%(path)s::text[])[3]::bigint + 1 then %(image)s::jsonb::text
+                        else goal.value::text end, ', ' order by goal.place) || ']'
+              from json_array_elements($goals) with ordinality as goal (value, place))"""

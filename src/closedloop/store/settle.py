@@ -10,6 +10,7 @@ import msgspec
 from psycopg import AsyncConnection
 
 from closedloop.domain.conversion import Conversion, dedup_key
+from closedloop.domain.money import decimal_text
 from closedloop.store.conversions import (
     Known,
     Ledger,
@@ -143,9 +144,9 @@ class Money(msgspec.Struct, frozen=True, kw_only=True):
     def detail(self) -> dict[str, str]:
         """Return the change as the journal keeps it: exact decimals as text."""
         return {
-            "value": format(self.value, "f"),
+            "value": decimal_text(self.value),
             "currency": self.currency,
-            "value_before": format(self.before, "f"),
+            "value_before": decimal_text(self.before),
             "currency_before": self.currency_before,
         }
 

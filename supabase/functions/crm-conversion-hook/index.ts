@@ -25,7 +25,8 @@ Deno.serve(async (request) => {
       redirect: "manual",
       signal: AbortSignal.timeout(10_000), // closedloop answers within 3 s, or not at all
     });
-    return new Response(answer.body, { status: answer.status, headers: passed(answer.headers) });
+    const body = answer.body && await answer.arrayBuffer(); // whole, so that half an answer becomes the 503 below
+    return new Response(body, { status: answer.status, headers: passed(answer.headers) });
   } catch (error) {
     console.error("closedloop cannot be reached; is the secret CLOSEDLOOP_URL right?", error);
     const body = { error: "closedloop cannot be reached from this relay. Send it again; repeating it is harmless." };

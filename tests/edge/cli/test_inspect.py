@@ -158,7 +158,7 @@ def test_names_stay_readable_on_the_screen() -> None:
         (["generic", RECORDED], "cannot be read"),
         (["generic", Path(__file__)], "not an HTTP request"),
         (["generic", RECORDED / "make-json.http", "--config", RECORDED / "no-such.toml"], "cannot be read"),
-        (["generic", RECORDED / "make-json.http", "--config", Path(__file__)], "timezone"),
+        (["generic", RECORDED / "make-json.http", "--config", Path(__file__)], "is not TOML"),
     ],
 )
 def test_wrong_use_is_one_sentence(arguments: list[str | Path], sentence: str) -> None:
@@ -194,3 +194,17 @@ def test_unknown_zone_is_wrong_use(tmp_path: Path, zone: str) -> None:
 
     assert result.exit_code == 2
     assert "timezone" in result.stderr
+
+
+@pytest.mark.parametrize(("key", "accept"), [("demo-header-key-31", True), ("another-key", False)])
+def test_configured_keys_are_required(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, accept: bool
+) -> None:
+    """Somebody who looks for the reason of a 401 gets the server's own answer."""
+    monkeypatch.setenv("HOOK_KEY", key)
+    config = tmp_path / "closedloop.toml"
+    config.write_text('[sites.default]\nwebhook_keys = ["env:HOOK_KEY"]\n')
+
+    result = run("generic", RECORDED / "make-json.http", "--config", config)
+
+    assert json.loads(result.stdout)["accept"] is accept

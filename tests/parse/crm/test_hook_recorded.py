@@ -84,10 +84,10 @@ def recorded(name: str) -> HookRequest:
 
 def shown(told: ReportedConversion) -> dict[str, object]:
     """Return the fields of a conversion as the table of expectations writes them."""
-    return {key: getattr(told, key) for key in MISSING} | {
-        "value": None if told.value is None else decimal_text(told.value),
-        "occurred_at": None if told.occurred_at is None else told.occurred_at.isoformat(),
-    }
+    fields: dict[str, object] = {key: getattr(told, key) for key in MISSING}
+    fields["value"] = None if told.value is None else decimal_text(told.value)
+    fields["occurred_at"] = None if told.occurred_at is None else told.occurred_at.isoformat()
+    return fields
 
 
 @pytest.mark.parametrize("name", EXPECTED)

@@ -16,6 +16,7 @@ from closedloop.edge.cli.demo_server import OwnServer, ended_by_signals, own_ser
 from closedloop.edge.cli.demo_story import Storyteller
 from closedloop.edge.http.hook import PATH
 from closedloop.errors import OperatorError
+from closedloop.store.database import translated
 
 MARK = "closedloop-demo"  # says that a folder is the demo's, and how many runs it has seen
 WIDTH = 110  # where there is no terminal to ask
@@ -43,10 +44,21 @@ def run(demo: Demo) -> int:
 
     Without `once` the server runs on until Ctrl-C. Raises OperatorError when it does not start.
     """
+    try:
+        return play_all(demo)
+    except KeyboardInterrupt:
+        sys.stderr.write("\nclosedloop: interrupted; the server of the demo is ended\n")
+        return 1
+
+
+def play_all(demo: Demo) -> int:
+    """Play the story in its folder and return the exit code; see `run`."""
     console = Console(quiet=demo.as_json, width=None if sys.stdout.isatty() else WIDTH)
     with ended_by_signals(), chosen_folder(demo.data_dir) as folder:
         cast = Cast(next_run(folder))
-        console.print("[bold]closedloop demo[/]: starting a server and its PostgreSQL, in a folder of their own…")
+        console.print(
+            "[bold]closedloop demo[/]: starting a server and its PostgreSQL, in a folder of their own…"
+        )
         with own_server(folder, port=demo.port) as server:
             console.print(f"Ready after {server.started_in:.1f} s on {server.address}")
             ending = play(server, console, cast)
@@ -59,8 +71,8 @@ def run(demo: Demo) -> int:
 
 
 def play(server: OwnServer, console: Console, cast: Cast) -> Ending:
-    """Play the story on a running server and look at what it left."""
-    with psycopg.connect(server.postmaster.conninfo, autocommit=True) as conn:
+    """Play the story on a running server and look at what it left. Raises DatabaseAwayError when it fell."""
+    with translated(), psycopg.connect(server.postmaster.conninfo, autocommit=True) as conn:
         story = Storyteller(server, conn, console, cast).play()
         rows = read_rows(conn, cast)
     checks = check_all(cast, story, rows)
@@ -122,7 +134,11 @@ def next_run(folder: Path) -> int:
 def show_ending(console: Console, ending: Ending, cast: Cast) -> None:
     """Show the final rows and every check."""
     console.print("\n[bold]What is in the database now[/]\n")
-    for table in (sessions_table(ending.rows), ledger_table(ending.rows), why_table(ending.rows, cast.deal(1))):
+    for table in (
+        sessions_table(ending.rows),
+        ledger_table(ending.rows),
+        why_table(ending.rows, cast.deal(1)),
+    ):
         console.print(table)
     console.print("[bold]Checks[/]")
     for one in ending.checks:
@@ -131,13 +147,19 @@ def show_ending(console: Console, ending: Ending, cast: Cast) -> None:
         if not one.ok:
             console.print(f"          found: {one.found}", markup=False, highlight=False, soft_wrap=True)
     failed = sum(not one.ok for one in ending.checks)
-    verdict = f"[red]{failed} of {len(ending.checks)} checks failed.[/]" if failed else "[green]All is as it should be.[/]"
+    verdict = (
+        f"[red]{failed} of {len(ending.checks)} checks failed.[/]"
+        if failed
+        else "[green]All is as it should be.[/]"
+    )
     console.print(f"\n{verdict}")
 
 
 def sessions_table(rows: Rows) -> Table:
     """Return the sessions with the goals that the CRM added to them."""
-    table = titled("public.user_analytics: the sessions and their goals", "session", "goal", "value", "source", "deal")
+    table = titled(
+        "public.user_analytics: the sessions and their goals", "session", "goal", "value", "source", "deal"
+    )
     for session_id, document in rows.sessions.items():
         for goal in goals_of(document):
             shown = [f"{goal.get('value')} {goal.get('currency')}", goal.get("source"), goal.get("deal_id")]
@@ -157,7 +179,7 @@ def ledger_table(rows: Rows) -> Table:
 
 def why_table(rows: Rows, deal_id: str) -> Table:
     """Return the journal of one deal."""
-    table = titled(f"closedloop.journal: why deal {deal_id} is as it is", "at", "what", "in words")
+    table = titled(f"closedloop.journal: why deal {deal_id} is as it is", "at (UTC)", "what", "in words")
     for row in rows.journal:
         if row.deal_id == deal_id:
             table.add_row(row.at, row.kind, in_words(row.kind, row.detail))

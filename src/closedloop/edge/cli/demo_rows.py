@@ -100,7 +100,7 @@ _CONVERSIONS = """
 """
 
 _JOURNAL = """
-    select c.deal_id, to_char(j.at, 'HH24:MI:SS.MS') as at, j.kind, j.detail
+    select c.deal_id, to_char(j.at at time zone 'UTC', 'HH24:MI:SS.MS') as at, j.kind, j.detail
       from closedloop.journal j
       join closedloop.conversion c on c.site = j.site and c.conversion_id = j.conversion_id
      where j.site = 'default' and c.deal_id = any(%(deals)s)
@@ -212,7 +212,11 @@ def check_ledger(cast: Cast, story: Story, rows: Rows) -> list[Check]:
             late is not None and late < LATE_S,
             "never" if late is None else f"{late:.1f} s",
         ),
-        check("the inbox keeps the authentic webhooks and not the stranger's", kept == WEBHOOKS, f"{kept} webhooks"),
+        check(
+            "the inbox keeps the authentic webhooks and not the stranger's",
+            kept == WEBHOOKS,
+            f"{kept} webhooks",
+        ),
     ]
 
 

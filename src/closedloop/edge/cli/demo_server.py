@@ -27,6 +27,7 @@ from closedloop.stages import clock
 START_S = 30.0
 STOP_S = 30.0
 LOOK_S = 0.01
+PROGRAMS = {"postgres", "initdb", "pg_ctl"}
 LOG = "server.log"
 GREETING = "server.out"
 FLAGS = {"wb": os.O_WRONLY | os.O_CREAT | os.O_TRUNC, "ab": os.O_WRONLY | os.O_CREAT | os.O_APPEND}
@@ -208,19 +209,22 @@ def read_postmaster(folder: Path) -> Postmaster | None:
 
 
 def end_postgres(folder: Path) -> None:
-    """End the PostgreSQL of a folder if its server could not do it any more."""
-    found = read_postmaster(folder)
-    if found is None:
-        return
-    with contextlib.suppress(psutil.NoSuchProcess):
-        postgres = psutil.Process(found.pid)
-        if str(folder / "postgres") not in postgres.cmdline():
-            return  # the number belongs to somebody else by now
-        postgres.send_signal(signal.SIGINT)  # its fast shutdown
-        try:
-            postgres.wait(STOP_S)
-        except psutil.TimeoutExpired:
-            postgres.send_signal(signal.SIGQUIT)  # its immediate shutdown
+    """End every process of PostgreSQL that its server left in a folder; while it starts there may be new ones."""
+    for number in (signal.SIGINT, signal.SIGINT, signal.SIGQUIT):  # its fast shutdown, then its immediate one
+        left = postgres_in(folder)
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+        psutil.wait_procs(left, STOP_S)
+
+
+def postgres_in(folder: Path) -> list[psutil.Process]:
+    """Return the programs of PostgreSQL that were started with this data folder, initdb and pg_ctl too."""
+    return [
+        process
+        for process in psutil.process_iter(["name", "cmdline"])
+        if process.info["name"] in PROGRAMS and str(folder / "postgres") in (process.info["cmdline"] or ())
+    ]
 
 
 def private(path: Path, mode: str) -> IO[bytes]:

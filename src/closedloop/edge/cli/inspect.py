@@ -2,23 +2,23 @@
 
 import json
 import sys
-import tomllib
+from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
-from zoneinfo import ZoneInfo
+from typing import Annotated
 
 import msgspec
 import typer
 
+from closedloop.config import Site, read_sites
 from closedloop.domain.conversion import ReportedConversion
 from closedloop.domain.money import decimal_text
+from closedloop.edge.http.keys import Keyring, presented_keys, refusal
 from closedloop.errors import CallerError, OperatorError
 from closedloop.parse.crm.hook import HookRequest, read_conversions
 from closedloop.stages import clock
 
 SOURCES = ("generic",)
-DEFAULT_ZONE = ZoneInfo("Europe/Moscow")
 WRONG_USE = 2
 
 
@@ -42,8 +42,8 @@ def inspect(
     """
     try:
         _check_source(source)
-        zone = DEFAULT_ZONE if config is None else _zone_of(config)
-        told = inspect_generic(_bytes_of(file), zone=zone, now=clock.now())
+        sites = () if config is None else read_sites(config).values()
+        told = inspect_generic(_bytes_of(file), now=clock.now(), sites=sites)
     except OperatorError as error:
         sys.stderr.write(f"{error}\n")
         raise typer.Exit(WRONG_USE) from error
@@ -51,11 +51,11 @@ def inspect(
     raise typer.Exit(0 if told["accept"] else 1)
 
 
-def inspect_generic(raw: bytes, *, now: datetime, zone: ZoneInfo = DEFAULT_ZONE) -> dict[str, object]:
+def inspect_generic(raw: bytes, *, now: datetime, sites: Collection[Site] = ()) -> dict[str, object]:
     """Return the reading of a request to the hook: `source`, `accept`, `reason` and `events`.
 
-    Any key of a site is taken as the right one. A key that the request does not carry is None; money and
-    ids are text. Raises OperatorError for bytes that are not an HTTP request.
+    Without a key in `sites` any key is taken as the right one. A field that the request does not carry is
+    None; money and ids are text. Raises OperatorError for bytes that are not an HTTP request.
     Source: tests/recorded/README.md.
     """
     request = recorded_request(raw)
@@ -68,11 +68,28 @@ def inspect_generic(raw: bytes, *, now: datetime, zone: ZoneInfo = DEFAULT_ZONE)
         idempotency_key=request.headers.get("idempotency-key"),
     )
     try:
+        zone = site_of(request, sites, now).zone
         reading = read_conversions(hook_request, zone=zone, now=now)
     except CallerError as error:
         return _refused(str(error))
     events = [_event(told) for told in reading.conversions]
     return {"source": "generic", "accept": True, "reason": None, "events": events}
+
+
+def site_of(request: RecordedRequest, sites: Collection[Site], now: datetime) -> Site:
+    """Return the site whose key the request carries, or the default one when no site has a key.
+
+    Raises UnknownKeyError.
+    """
+    if not any(site.webhook_keys for site in sites):
+        return next((site for site in sites if site.name == "default"), Site())
+    headers = {name.encode("latin-1"): value.encode("latin-1") for name, value in request.headers.items()}
+    credentials = presented_keys(headers, request.query)
+    keyring = Keyring(sites)
+    found = keyring.site_of(credentials) or keyring.site_of_signature(headers, request.body, now)
+    if found is None:
+        raise refusal(credentials)
+    return found
 
 
 def recorded_request(raw: bytes) -> RecordedRequest:
@@ -135,13 +152,3 @@ def _bytes_of(file: Path) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise OperatorError(f"{file} cannot be read: {error.strerror}.") from error
-
-
-def _zone_of(config: Path) -> ZoneInfo:
-    """Return the time zone of the site `default`; what else stands in the file is not looked at."""
-    try:
-        settings: Any = tomllib.loads(_bytes_of(config).decode())
-        name = settings.get("sites", {}).get("default", {}).get("timezone")
-        return DEFAULT_ZONE if name is None else ZoneInfo(name)
-    except (ValueError, OSError, KeyError, AttributeError, TypeError) as error:
-        raise OperatorError(f"{config} has no readable sites.default.timezone: {error}.") from error

@@ -70,6 +70,21 @@ def worker(data_dir: DataDir = None, config: ConfigPath = None) -> None:
 
 
 @app.command()
+def inspect(
+    source: Annotated[str, typer.Argument(help="Who sent it: generic.")],
+    file: Annotated[Path, typer.Argument(help="One HTTP request, byte for byte.")],
+    config: ConfigPath = None,
+) -> None:
+    """Show what is read in one recorded request; exit code 1 when it would be refused.
+
+    Example: closedloop inspect generic tests/recorded/integrators/make-json.http
+    """
+    from closedloop.edge.cli.inspect import inspect as run
+
+    run(source, file, config)
+
+
+@app.command()
 def demo(
     once: Annotated[bool, typer.Option("--once", help="Stop after the story.")] = False,  # noqa: FBT002 - a flag
     data_dir: Annotated[Path | None, typer.Option(help="A new folder to play in. [a temporary one]")] = None,
