@@ -31,7 +31,7 @@ def closedloop(server: MakeServer) -> Server:
 
 
 def invoke(server: Server, options: dict[str, object], *, key: str = ANON_KEY) -> object:
-    """Return what `functions.invoke` gives to a client that was made with `key`, the public one by default."""
+    """Return what `functions.invoke` gives to a client made with `key`, the public one by default."""
     with httpx.Client(trust_env=False) as http:
         functions: Any = create_client(server.url, key, ClientOptions(httpx_client=http)).functions
         return functions.invoke(FUNCTION, invoke_options=options)

@@ -105,7 +105,9 @@ class Ledger:
     def __init__(self, table: SessionTable) -> None:
         self.table = table
         self.append_statement = load_statement("append", table)
-        self.record_statement = self.append_statement.replace(fill("$fits", table), b"false")
+        self.record_statement = self.append_statement.replace(fill("$fits", table), b"false").replace(
+            b"locked.session_row is not null as imaged", b"false as imaged"
+        )
         self.find_statement = fill(_FIND, table)
 
     async def append_batch(

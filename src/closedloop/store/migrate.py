@@ -1,7 +1,7 @@
 """Migrations: plain SQL files of this package, applied under a lock, recorded in our own schema."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib import resources
 from pathlib import Path
@@ -9,14 +9,18 @@ from typing import Any
 
 import msgspec
 import psycopg
-from psycopg import Connection
+from psycopg import Connection, IsolationLevel
 
-from closedloop.errors import DatabaseAwayError, MigrationError
-from closedloop.store.database import translated
+from closedloop.errors import DatabaseAwayError, MigrationError, OperatorError
+from closedloop.store.database import safe_sentence, translated
 from closedloop.store.sessions import read_session_table_now
 
 # Any number that is ours: two processes that migrate at once wait for each other by it.
 LOCK = 0x636C6F736564
+
+# Digests of earlier texts of a migration that made the same schema: a file is mended for those on whom it
+# failed, and is as good as applied for all others. {"20261124000001": {"<sha256>"}}
+SAME_SCHEMA: dict[str, set[str]] = {}
 
 _LEDGER = """
     select to_regclass('closedloop.migration') is not null
@@ -31,6 +35,12 @@ _RECORD = """
     insert into closedloop.migration (version, name, sha256, applied_at)
     values (%(version)s, %(name)s, %(sha256)s, %(now)s)
     on conflict (version) do nothing
+"""
+
+_EXPORTED_RECORD = """
+insert into closedloop.migration (version, name, sha256, applied_at)
+values ('{of.version}', '{of.name}', '{of.sha256}', now())
+on conflict (version) do nothing;
 """
 
 
@@ -63,26 +73,41 @@ def migrations() -> list[Migration]:
 def migrate(conninfo: str, now: datetime) -> list[Migration]:
     """Apply what is missing and return it; one transaction for each file, safe when two run at once.
 
-    Raises MigrationError when the database is newer than this version, DatabaseAwayError.
+    Raises MigrationError when the database is newer than this version, when an applied file was changed
+    since, or when our role may not apply one; DatabaseAwayError.
     """
     done: list[Migration] = []
     with translated(), psycopg.connect(conninfo, autocommit=True, prepare_threshold=None) as conn:
+        # A stricter default of the database would show what was there before the wait for the lock.
+        conn.isolation_level = IsolationLevel.READ_COMMITTED
         for migration in migrations():
             with conn.transaction():
                 conn.execute("select pg_advisory_xact_lock(%s)", [LOCK])
                 applied = read_applied(conn)
-                refuse_newer(applied)
+                refuse_unknown(applied)
                 if migration.version not in applied:
-                    conn.execute(migration.sql.encode())
-                    conn.execute(_RECORD, record_of(migration, now))
+                    apply(conn, migration, now)
                     done.append(migration)
     return done
 
 
+def apply(conn: Connection[Any], migration: Migration, now: datetime) -> None:
+    """Run and record one migration in the caller's transaction. Raises MigrationError without the right."""
+    try:
+        conn.execute(migration.sql.encode())
+        conn.execute(_RECORD, record_of(migration, now))
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise MigrationError(
+            f"the migration {migration.version}_{migration.name} was refused: {safe_sentence(error)}; "
+            f"run closedloop migrate once as the owner of the database, or let the role {conn.info.user} "
+            f"create schemas: grant create on database {conn.info.dbname} to {conn.info.user}"
+        ) from error
+
+
 def pending(conn: Connection[Any]) -> list[Migration]:
-    """Return the migrations that the database lacks. Raises MigrationError when it is newer than we are."""
+    """Return the migrations that the database lacks. Raises MigrationError as `migrate`."""
     applied = read_applied(conn)
-    refuse_newer(applied)
+    refuse_unknown(applied)
     return [migration for migration in migrations() if migration.version not in applied]
 
 
@@ -94,13 +119,24 @@ def read_applied(conn: Connection[Any]) -> dict[str, str]:
     return dict(conn.execute(_APPLIED).fetchall())
 
 
-def refuse_newer(applied: dict[str, str]) -> None:
-    """Raise MigrationError when the database was migrated by a newer version: we would not know its rules."""
-    newer = sorted(applied.keys() - {migration.version for migration in migrations()})
+def refuse_unknown(applied: Mapping[str, str]) -> None:
+    """Raise MigrationError when the schema there is not the one that our files make: newer, or of others.
+
+    `applied` is the digest of each recorded migration by its version.
+    """
+    ours = {migration.version: migration for migration in migrations()}
+    newer = sorted(applied.keys() - ours.keys())
     if newer:
         raise MigrationError(
             f"the database has the migration {newer[-1]} of a newer closedloop; install that version"
         )
+    for version, sha256 in sorted(applied.items()):
+        if sha256 not in {ours[version].sha256, *SAME_SCHEMA.get(version, ())}:
+            raise MigrationError(
+                f"the migration {version}_{ours[version].name} was changed after it was applied here "
+                f"({sha256[:12]} there, {ours[version].sha256[:12]} here): the tables may not be those that "
+                "this version needs; install the version that made them, or an official one"
+            )
 
 
 def record_of(migration: Migration, now: datetime) -> dict[str, object]:
@@ -117,19 +153,17 @@ def export(folder: Path) -> Sequence[Path]:
     """Write the migrations as files for `supabase db push` and return their paths.
 
     Each file also records itself in closedloop.migration, so that `closedloop migrate` knows it. Writing
-    again gives the same files.
+    again gives the same files. Raises OperatorError when the folder takes no files.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
-    for migration in migrations():
-        path = folder / f"{migration.version}_closedloop_{migration.name}.sql"
-        record = (
-            "\ninsert into closedloop.migration (version, name, sha256, applied_at)\n"
-            f"values ('{migration.version}', '{migration.name}', '{migration.sha256}', now())\n"
-            "on conflict (version) do nothing;\n"
-        )
-        path.write_text(migration.sql + record, encoding="utf-8")
-        written.append(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for migration in migrations():
+            path = folder / f"{migration.version}_closedloop_{migration.name}.sql"
+            path.write_text(migration.sql + _EXPORTED_RECORD.format(of=migration), encoding="utf-8")
+            written.append(path)
+    except OSError as error:
+        raise OperatorError(f"{folder}: the files cannot be written there: {error.strerror}") from error
     return written
 
 

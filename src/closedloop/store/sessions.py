@@ -15,14 +15,16 @@ from psycopg.rows import class_row
 
 from closedloop.errors import MigrationError, NotAdoptedError
 
-# What `json` keeps and no function of PostgreSQL reads: \u0000, one half of a surrogate pair (a script cut a
-# text in the middle of an emoji), a number beyond numeric. Without this guard an index over such a document
-# would refuse the row, and one such row would break every statement that passes over it.
-BROKEN_JSON = (
+# What `json` keeps and no function of PostgreSQL reads: \u0000, and one half of a surrogate pair (a script
+# cut a text in the middle of an emoji). Without this guard an index over such a document would refuse the
+# row, and one such row would break every statement that passes over it. Most texts have no \u, and cost no
+# regex.
+HALF_PAIR = (
     r"\\u(0000|[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F]))"
     r"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
-    r"|[:\[,]\s*-?[0-9.]+[eE]\+?[0-9]{6}"
 )
+# A number of `json` that may be beyond jsonb.
+HUGE_NUMBER = r"[:\[,]\s*-?[0-9.]+[eE]\+?[0-9]{6}"
 UUID_SHAPE = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 
 
@@ -106,6 +108,12 @@ def shape_fragments(table: SessionTable) -> Mapping[str, str]:
     }
 
 
+def readable_json(row: str) -> str:
+    """Return the condition that PostgreSQL's functions can read a document of type json."""
+    text = f"{row}analytics_data::text"
+    return f"(strpos({text}, '\\u') = 0 or {text} !~ '{HALF_PAIR}')"
+
+
 def _document_fragments() -> Mapping[str, str]:
     document = "u.analytics_data"
     return {
@@ -117,29 +125,23 @@ def _document_fragments() -> Mapping[str, str]:
 
 
 def _json_fragments() -> Mapping[str, str]:
-    """Return the fragments for `json`, whose text is kept: it is cut and joined, never read and written anew."""
-    document = Template(_JSON_DOCUMENT).substitute(broken=BROKEN_JSON)
-    actions = "(case when json_typeof($o) = 'object' then $o else '{}'::json end)".replace(
-        "$o", "u.analytics_data -> 'target_actions'"
-    )
-    goals = f"{actions} -> 'yandex_goals_triggered'"
-    whole = "(case when json_typeof(u.analytics_data) = 'object' then u.analytics_data else '{}'::json end)"
-    flagged = f"{_with_key(actions, 'conversion_flag', "'true'")}::json"
-    appended = Template(_JSON_APPENDED).substitute(goals=goals)
-    replaced = Template(_JSON_REPLACED).substitute(goals=goals)
+    """Return the fragments for `json`: its text is cut and joined, never read and written anew."""
+    goals = f"{_ACTIONS} -> 'yandex_goals_triggered'"
+    readable = readable_json("u.")
+    document = Template(_JSON_DOCUMENT).substitute(readable=readable, huge=HUGE_NUMBER)
+    fits = Template(_FITS).substitute(document=document)
+    flagged = _with_key(_ACTIONS, "conversion_flag", "'true'")
     return {
         "document": document,
-        "appended": _with_goals(whole, flagged, appended),
-        "replaced": _with_goals(whole, actions, replaced),
-        "fits": Template(_JSON_FITS).substitute(
-            broken=BROKEN_JSON, fits=Template(_FITS).substitute(document=document)
-        ),
+        "appended": _with_goals(f"{flagged}::json", Template(_JSON_APPENDED).substitute(goals=goals)),
+        "replaced": _with_goals(_ACTIONS, Template(_JSON_REPLACED).substitute(goals=goals)),
+        "fits": Template(_JSON_FITS).substitute(readable=readable, huge=HUGE_NUMBER, fits=fits),
     }
 
 
-def _with_goals(whole: str, actions: str, goals: str) -> str:
+def _with_goals(actions: str, goals: str) -> str:
     changed = _with_key(actions, "yandex_goals_triggered", goals)
-    return f"{_with_key(whole, 'target_actions', changed)}::json"
+    return f"{_with_key(_WHOLE, 'target_actions', changed)}::json"
 
 
 def _with_key(json_object: str, key: str, value: str) -> str:
@@ -148,7 +150,8 @@ def _with_key(json_object: str, key: str, value: str) -> str:
 
 def _any_session(table: SessionTable) -> str:
     if table.session_id_type == "uuid":
-        return f"u.session_id = any(array(select value::uuid from waits where value ~ '{UUID_SHAPE}'))"
+        values = f"select value::uuid from waits where value ~ '{UUID_SHAPE}'"  # noqa: S608 - a constant
+        return f"u.session_id = any(array({values}))"
     return 'u.session_id collate "C" = any(array(select value from waits order by value))'
 
 
@@ -158,7 +161,7 @@ def identifier(name: str, table: SessionTable, *, row: str = "") -> str:
         return f'{row}{name} collate "C"'
     read = f"({row}analytics_data -> 'ids' ->> '{name}')"
     if table.data_type == "json":
-        read = f"(case when {row}analytics_data::text !~ '{BROKEN_JSON}' then {read} end)"
+        read = f"(case when {readable_json(row)} then {read} end)"
     return f'{read} collate "C"'
 
 
@@ -236,16 +239,23 @@ _FITS = """coalesce(jsonb_typeof($document), 'null') in ('object', 'null')
                in ('array', 'null')"""
 
 # Only what may hold goals is made jsonb, and only where it can be read.
-_JSON_DOCUMENT = """(case when u.analytics_data::text !~ '$broken'
-           then jsonb_build_object('target_actions', u.analytics_data -> 'target_actions') end)"""
+_JSON_DOCUMENT = """(case when not $readable then null
+           when (u.analytics_data -> 'target_actions')::text ~ '$huge' then null
+           else jsonb_build_object('target_actions', u.analytics_data -> 'target_actions') end)"""
 
-_JSON_FITS = """(case when u.analytics_data::text ~ '$broken' then false
+_JSON_FITS = """(case when not $readable then false
            when coalesce(json_typeof(u.analytics_data), 'null') not in ('object', 'null') then false
+           when (u.analytics_data -> 'target_actions')::text ~ '$huge' then false
            else $fits end)"""
+
+_WHOLE = """(case when json_typeof(u.analytics_data) = 'object' then u.analytics_data else '{}'::json end)"""
+_ACTIONS = """(case when json_typeof(u.analytics_data -> 'target_actions') = 'object'
+                    then u.analytics_data -> 'target_actions' else '{}'::json end)"""
 
 # Values are text that is passed on as it came; only what stands between the keys is written anew.
 _JSON_WITH_KEY = """(select '{' || string_agg(
-                   to_json(part.key) || ':' || case part.key when '$key' then $value else part.value::text end,
+                   to_json(part.key) || ':'
+                   || case part.key when '$key' then $value else part.value::text end,
                    ',' order by part.place) || '}'
               from (select each.key, each.value, each.place
                       from json_each($object) with ordinality as each (key, value, place)
@@ -253,8 +263,10 @@ _JSON_WITH_KEY = """(select '{' || string_agg(
                     select '$key', null, 2147483647
                      where $object -> '$key' is null) part)"""
 
-_JSON_APPENDED = """case when json_array_length(case when json_typeof($goals) = 'array' then $goals else '[]' end) > 0
-                   then left(rtrim(($goals)::text, E' \\n\\r\\t'), -1) || ', ' || substr(wanted.images::text, 2)
+_JSON_APPENDED = """case when json_array_length(
+                        case when json_typeof($goals) = 'array' then $goals else '[]' end) > 0
+                   then left(rtrim(($goals)::text, E' \\n\\r\\t'), -1) || ', '
+                        || substr(wanted.images::text, 2)
                    else wanted.images::text end"""
 
 _JSON_REPLACED = """(select '[' || string_agg(

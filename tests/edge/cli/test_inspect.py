@@ -3,7 +3,6 @@
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import pytest
 import typer
@@ -11,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
+from closedloop.config import Site
 from closedloop.edge.cli.inspect import inspect, inspect_generic, recorded_request
 from closedloop.errors import OperatorError
 
@@ -86,7 +86,7 @@ def test_zone_is_used_for_local_time() -> None:
     """The shop's clock decides which day a sale belongs to."""
     raw = HEAD + b"\r\noccurred_at=08.03.2025"
 
-    told = json.dumps(inspect_generic(raw, now=NOW, zone=ZoneInfo("Asia/Omsk")))
+    told = json.dumps(inspect_generic(raw, now=NOW, sites=[Site(timezone="Asia/Omsk")]))
 
     assert "2025-03-08T00:00:00+06:00" in told
 
@@ -198,7 +198,7 @@ def test_unknown_zone_is_wrong_use(tmp_path: Path, zone: str) -> None:
 
 @pytest.mark.parametrize(("key", "accept"), [("demo-header-key-31", True), ("another-key", False)])
 def test_configured_keys_are_required(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, accept: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, *, accept: bool
 ) -> None:
     """Somebody who looks for the reason of a 401 gets the server's own answer."""
     monkeypatch.setenv("HOOK_KEY", key)

@@ -86,14 +86,14 @@ def exit_code(ending: Ending) -> int:
 
 def stay(server: OwnServer, cast: Cast) -> None:
     """Say how to play on, and wait for Ctrl-C. Raises OperatorError when the server falls."""
-    body = f'{{"session_id": "{cast.buyer}", "goal_name": "repeat_order", "goal_value": 1200, "deal_id": "mine-1"}}'
+    body = f'{{"session_id": "{cast.buyer}", "goal_name": "repeat_order", "goal_value": 1200}}'
+    headers = f"-H 'X-Webhook-Key: {server.key}' -H 'Content-Type: application/json'"
     lines = [
         "",
         "The server runs on, for you to play with; Ctrl-C ends it.",
         f"Address      {server.address}",
         f"Webhook key  {server.key}",
-        f"curl -X POST '{server.address}{PATH}' -H 'X-Webhook-Key: {server.key}' "
-        f"-H 'Content-Type: application/json' -d '{body}'",
+        f"curl -X POST '{server.address}{PATH}' {headers} -d '{body}'",
     ]
     sys.stderr.write("\n".join(lines) + "\n")
     with contextlib.suppress(KeyboardInterrupt):
@@ -116,7 +116,7 @@ def chosen_folder(data_dir: Path | None) -> Generator[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()) and not (folder / MARK).exists():
             raise OperatorError(
-                f"{folder} is not empty and not an earlier demo's; the demo makes up deals, so give it a new folder"
+                f"{folder} is not empty and not an earlier demo's; it makes up deals, so give it a new folder"
             )
     except OSError as error:
         raise OperatorError(f"{folder} cannot be used for the demo: {error.strerror}") from error

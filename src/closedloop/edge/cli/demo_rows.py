@@ -34,7 +34,7 @@ class Cast(msgspec.Struct, frozen=True):
         return f"demo-{self.run}-late"
 
     def deal(self, number: int) -> str:
-        """Return the id of the deal: 1 the buyer's, 2 and 3 the regular's, 4 the late one's, 5 a stranger's."""
+        """Return the id of the deal: 1 is the buyer's, 2 and 3 the regular's, 4 the late one's."""
         return str(self.run * 1000 + number)
 
 
@@ -135,8 +135,8 @@ def count_webhooks(conn: Connection[Any]) -> int:
 
 def goals_of(document: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the goal list of a session's document, empty where there is none."""
-    goals = document.get("target_actions", {}).get("yandex_goals_triggered", [])
-    return goals if isinstance(goals, list) else []
+    goals: list[dict[str, Any]] = document.get("target_actions", {}).get("yandex_goals_triggered", [])
+    return goals
 
 
 def check_all(cast: Cast, story: Story, rows: Rows) -> list[Check]:

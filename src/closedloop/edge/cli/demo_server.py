@@ -1,4 +1,4 @@
-"""A server of the command's own, for `demo` and `bench`: `closedloop serve` as another process, always ended."""
+"""A server of the command's own, for `demo` and `bench`: another process, ended whatever happens."""
 
 import contextlib
 import functools
@@ -209,7 +209,10 @@ def read_postmaster(folder: Path) -> Postmaster | None:
 
 
 def end_postgres(folder: Path) -> None:
-    """End every process of PostgreSQL that its server left in a folder; while it starts there may be new ones."""
+    """End every process of PostgreSQL that a server left in its folder.
+
+    Asked more than once, since a PostgreSQL that is just starting starts more of them.
+    """
     for number in (signal.SIGINT, signal.SIGINT, signal.SIGQUIT):  # its fast shutdown, then its immediate one
         left = postgres_in(folder)
         for process in left:
@@ -245,7 +248,7 @@ def bare_environment() -> dict[str, str]:
 
 @functools.cache
 def dying_with_us() -> tuple[str, ...]:
-    """Return what to put before a command so that it ends even when we are killed; nothing where that is unknown."""
+    """Return what to put before a command so that it ends even when we are killed; nothing if unknown."""
     prefix = (shutil.which("setpriv") or "", "--pdeathsig", "TERM", "--")
     with contextlib.suppress(OSError):
         tried = subprocess.run([*prefix, "true"], check=False, capture_output=True)  # noqa: S603 - fixed

@@ -60,7 +60,7 @@ class Storyteller:
         self.step("A visitor comes from Yandex Direct")
         self.say("The tracking script gives the visit a session and writes down where it came from.")
         self.say(
-            "[dim](The part that receives it is not built yet, so the demo inserts the row itself, with SQL.)[/]"
+            "[dim](What receives its data is not built yet, so the demo inserts the row itself, with SQL.)[/]"
         )
         self.insert_visit(
             self.cast.buyer,
@@ -140,14 +140,10 @@ class Storyteller:
 
     def insert_visit(self, session_id: str, ago: timedelta, document: Mapping[str, Any]) -> None:
         """Write a session's row as a tracker would, and remember its document."""
-        values = {
-            "session_id": session_id,
-            "at": clock.now() - ago,
-            "document": msgspec.json.encode(document).decode(),
-        }
-        self.conn.execute(_VISIT, values)
+        written = msgspec.json.encode(document).decode()
+        self.conn.execute(_VISIT, {"session_id": session_id, "at": clock.now() - ago, "document": written})
         self.story.documents[session_id] = dict(document)
-        self.say(f"[cyan]{session_id}[/]   {escape(values['document'])}")
+        self.say(f"[cyan]{session_id}[/]   {escape(written)}")
 
     def wait_for_goal(self, session_id: str) -> float | None:
         """Return after how many seconds the session shows a goal, None when it never does."""

@@ -9,6 +9,7 @@ from litestar.handlers import ASGIRouteHandler
 from closedloop.edge.http.health import healthz, metrics, readyz
 from closedloop.edge.http.hook import PATH, Hook
 from closedloop.edge.http.keys import Keyring
+from closedloop.edge.http.openapi import openapi
 from closedloop.stages.process import Process
 
 
@@ -16,7 +17,7 @@ def make_app(process: Process) -> Litestar:
     """Return the application; the process behind it is started and stopped by the caller."""
     hook = Hook(Keyring(process.config.sites.values()), process.intake, process.shape)
     return Litestar(
-        route_handlers=[raw(PATH, hook), healthz, readyz, metrics],
+        route_handlers=[raw(PATH, hook), healthz, readyz, metrics, openapi],
         state=State({"process": process}),
         openapi_config=None,
     )
