@@ -137,6 +137,7 @@ class Server:
         """Start it and return when it can serve, or, without `ready`, as soon as it answers."""
         assert self._process is None, "it is running"
         with (self.folder / "log").open("ab") as log, (self.folder / "printed").open("ab") as printed:
+            greeted = printed.tell()
             self._process = subprocess.Popen(
                 # It is told to end when the tests' own process is gone.
                 ["setpriv", "--pdeathsig", "TERM", "--", *self._command],
@@ -148,7 +149,7 @@ class Server:
                 start_new_session=True,
             )
         path = "/readyz" if ready else "/healthz"
-        wait_until(lambda: self._answers(path), what=f"closedloop answers 200 on {path}")
+        wait_until(lambda: self._answers(path, greeted), what=f"closedloop answers 200 on {path}")
 
     def terminate(self) -> int:
         """Ask it to end with SIGTERM, as a service manager does, wait, and return its exit code."""
@@ -193,12 +194,15 @@ class Server:
                 return [postmaster, *postmaster.children(recursive=True)]
         return []
 
-    def _answers(self, path: str) -> bool:
+    def _answers(self, path: str, greeted: int) -> bool:
+        """Return whether this start answers: one that a killed server left on the port greets nobody."""
         assert self._process is not None
         code = self._process.poll()
         if code is not None:
             self._process = None
             raise ToolError(f"closedloop ended with {code}: {self.log()[-2000:]}")
+        if (self.folder / "printed").stat().st_size == greeted:
+            return False
         try:
             return self.get(path).status == 200
         except httpx.TransportError:

@@ -1,45 +1,55 @@
 """closedloop.toml and the environment, read once into one frozen value; the sole reader of either."""
 
+import base64
+import binascii
 import difflib
 import os
 import re
 import secrets
 import stat
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast, get_args, get_origin
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import msgspec
 
+from closedloop.domain.money import CURRENCIES
 from closedloop.errors import ConfigError
 
 SITE_NAME = r"[a-z0-9][a-z0-9_-]{0,62}"
+MOMENTS = ("created", "qualified", "won", "lost")
+MOMENT_BY_ID = r"(?:stage|status):\S+"
+MAX_DEDUP_HOURS = 366 * 24
+# A webhook key that begins so is the secret of Standard Webhooks signatures, base64 of at least so many bytes
+# (docs/protocols/standard-webhooks.md, 1).
+SIGNING_PREFIX = "whsec_"
+MIN_SIGNING_BYTES = 24
 
 
-class Bitrix24(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Bitrix24(msgspec.Struct, frozen=True, kw_only=True):
     """How to read back from one Bitrix24 portal."""
 
     rest_url: str | None = None
     application_token: str | None = None
 
 
-class AmoCrm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class AmoCrm(msgspec.Struct, frozen=True, kw_only=True):
     """How to read back from one amoCRM account."""
 
     base_url: str | None = None
     access_token: str | None = None
 
 
-class Goal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Goal(msgspec.Struct, frozen=True, kw_only=True):
     """Which moment in the CRM is which goal: `on` is created, qualified, won, lost, stage:ID or status:ID."""
 
     on: str
     goal: str
 
 
-class Site(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Site(msgspec.Struct, frozen=True, kw_only=True):
     """One website: its keys, its money, its day."""
 
     name: str = "default"
@@ -117,28 +127,53 @@ class Reader:
             self.mistake(place, "must be a table")
             return Site(name=name)
         self.check(place, table, Site)
-        table = self.with_secrets(place, table)
-        try:
-            site = msgspec.convert({**table, "name": name}, Site)
-        except msgspec.ValidationError as error:
-            if not any(line.startswith(f"{self.path}: {place}") for line in self.mistakes):
-                self.mistake(place, f"is wrong: {error}")
-            return Site(name=name)
+        settings = self.settings(place, self.with_secrets(place, table))
+        site = Site(name=name, **settings)
         self.check_site(place, site)
         return site
+
+    def settings(self, place: str, table: Table) -> dict[str, Any]:
+        """Return the settings of one site that have the right type; the mistakes of the others are noted."""
+        found: dict[str, Any] = {}
+        for field in msgspec.structs.fields(Site):
+            if field.name == "name" or field.name not in table:
+                continue
+            try:
+                found[field.name] = msgspec.convert(table[field.name], field.type)
+            except msgspec.ValidationError as error:
+                self.mistake(f"{place}.{field.name}", f"is wrong: {error}")
+        return found
 
     def check_site(self, place: str, site: Site) -> None:
         """Note what a type alone does not say about a site."""
         try:
             ZoneInfo(site.timezone)
         except (ZoneInfoNotFoundError, ValueError, OSError):
-            near = difflib.get_close_matches(site.timezone, known_zones(), n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = nearest(site.timezone, known_zones())
             self.mistake(f"{place}.timezone", f"is not an IANA time zone: {site.timezone!r}{hint}")
-        if not re.fullmatch(r"[A-Z]{3}", site.currency):
-            self.mistake(f"{place}.currency", f"is not an ISO 4217 code such as RUB: {site.currency!r}")
-        if site.dedup_hours <= 0:
-            self.mistake(f"{place}.dedup_hours", "must be more than 0")
+        if site.currency not in CURRENCIES:
+            hint = nearest(site.currency, CURRENCIES)
+            self.mistake(f"{place}.currency", f"is not an ISO 4217 code such as RUB: {site.currency!r}{hint}")
+        if not 0 < site.dedup_hours <= MAX_DEDUP_HOURS:
+            self.mistake(f"{place}.dedup_hours", f"must be more than 0 and at most {MAX_DEDUP_HOURS}, a year")
+        for index, goal in enumerate(site.goals):
+            if goal.on not in MOMENTS and not re.fullmatch(MOMENT_BY_ID, goal.on):
+                hint = nearest(goal.on, MOMENTS)
+                known = f"{', '.join(MOMENTS)}, stage:ID or status:ID"
+                self.mistake(f"{place}.goals[{index}].on", f"must be {known}: {goal.on!r}{hint}")
+        for index, key in enumerate(site.webhook_keys):
+            self.check_key(f"{place}.webhook_keys[{index}]", key)
+
+    def check_key(self, place: str, key: str) -> None:
+        """Note a signing secret with which anybody could sign; never shows it."""
+        if not key.startswith(SIGNING_PREFIX):
+            return
+        try:
+            secret = base64.b64decode(key.removeprefix(SIGNING_PREFIX), validate=True)
+        except (binascii.Error, ValueError):
+            secret = b""
+        if len(secret) < MIN_SIGNING_BYTES:
+            self.mistake(place, f"must be {SIGNING_PREFIX} and base64 of at least {MIN_SIGNING_BYTES} bytes")
 
     def check(self, place: str, table: Table, shape: type[msgspec.Struct]) -> None:
         """Note unknown names in a table and in the tables inside it."""
@@ -154,7 +189,7 @@ class Reader:
     def check_names(self, prefix: str, table: Table, known: set[str]) -> None:
         """Note every name that is not known, with the nearest that is."""
         for name in table.keys() - known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+            near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.4)
             hint = f"did you mean {near[0]}?" if near else f"known are: {', '.join(sorted(known))}"
             self.mistake(f"{prefix}{name}", f"is not a setting; {hint}")
 
@@ -178,9 +213,10 @@ class Reader:
             return value
         kind, _, name = value.partition(":")
         if kind == "env":
-            if not self.environment.get(name):
+            told = self.environment.get(name, "").strip()
+            if not told:
                 self.mistake(place, f"names the environment variable {name}, which is not set")
-            return self.environment.get(name, "")
+            return told
         if kind == "file":
             return self.secret_file(place, Path(name))
         self.mistake(place, 'holds a secret in the file; write "env:NAME" or "file:PATH" instead')
@@ -189,10 +225,16 @@ class Reader:
     def secret_file(self, place: str, path: Path) -> str:
         """Return the text of a secret's file without its line end."""
         try:
-            return path.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            self.mistake(place, f"names the file {path}, which cannot be read: {error}")
+            told = path.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            self.mistake(place, f"names the file {path}, which cannot be read: {error.strerror}")
             return ""
+        except UnicodeDecodeError:
+            self.mistake(place, f"names the file {path}, which is not UTF-8")
+            return ""
+        if not told:
+            self.mistake(place, f"names the file {path}, which is empty")
+        return told
 
 
 def read_sites(path: Path, environment: Mapping[str, str] | None = None) -> dict[str, Site]:
@@ -219,11 +261,15 @@ def read_config(
     sites = reader.sites()
     for name in sites:
         check_site_name(reader, name)
+    refuse_shared_keys(reader, sites)
+    given = environment.get("CLOSEDLOOP_WEBHOOK_KEY", "").strip()
+    reader.check_key("CLOSEDLOOP_WEBHOOK_KEY", given)
+    check_keys_apart(reader, sites, given)
     folder = data_dir or Path(environment.get("CLOSEDLOOP_DATA_DIR") or "data")
     if reader.mistakes:
         raise ConfigError(sorted(reader.mistakes))
     make_folder(folder)
-    sites, made = with_default_key(sites, environment, folder)
+    sites, made = with_default_key(sites, given, folder)
     return Config(
         sites=sites,
         data_dir=folder.resolve(),
@@ -257,19 +303,35 @@ def child_environment(database_url: str) -> dict[str, str]:
     return os.environ | {"DATABASE_URL": database_url}
 
 
+def refuse_shared_keys(reader: Reader, sites: Mapping[str, Site]) -> None:
+    """Note a key that opens two sites: nobody could say whose sale it is."""
+    owners: dict[str, str] = {}
+    for name, site in sites.items():
+        for key in filter(None, site.webhook_keys):
+            if owners.setdefault(key, name) != name:
+                reader.mistake(f"sites.{name}.webhook_keys", f"holds a key that sites.{owners[key]} has, too")
+
+
 def check_site_name(reader: Reader, name: str) -> None:
     """Note a site's name that would not fit into an address."""
     if not re.fullmatch(SITE_NAME, name):
         reader.mistake(f"sites.{name}", "must be lower-case letters, digits, '-' and '_'")
 
 
-def with_default_key(
-    sites: dict[str, Site], environment: Mapping[str, str], folder: Path
-) -> tuple[dict[str, Site], str | None]:
+def check_keys_apart(reader: Reader, sites: Mapping[str, Site], given: str) -> None:
+    """Note a key of two sites: what comes with it would land in either; never shows it."""
+    owners = {given: "default"} if given else {}
+    for site in sites.values():
+        for key in filter(None, site.webhook_keys):
+            owner = owners.setdefault(key, site.name)
+            if owner != site.name:
+                reader.mistake(f"sites.{site.name}.webhook_keys", f"has a key of the site {owner} too")
+
+
+def with_default_key(sites: dict[str, Site], given: str, folder: Path) -> tuple[dict[str, Site], str | None]:
     """Return the sites with the key of `default` in place, and that key if it was made just now."""
     site = sites["default"]
     made = None
-    given = environment.get("CLOSEDLOOP_WEBHOOK_KEY", "").strip()
     if given:
         keys = (given, *site.webhook_keys)
     elif site.webhook_keys:
@@ -319,6 +381,12 @@ def inner_struct(annotation: object) -> type[msgspec.Struct] | None:
         if isinstance(candidate, type) and issubclass(candidate, msgspec.Struct):
             return candidate
     return None
+
+
+def nearest(told: str, known: Iterable[str]) -> str:
+    """Return the end of a sentence that names what was probably meant, empty when nothing is near."""
+    near = difflib.get_close_matches(told, sorted(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def known_zones() -> list[str]:

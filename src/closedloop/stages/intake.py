@@ -79,6 +79,8 @@ class Intake:
         Its sender is told at once what is wrong, so nothing is lost when the database is away.
         """
         webhook = self.unit(site, raw, ()).webhook
+        if self.writer.away is not None:
+            return
         try:
             async with borrowed(self.keeper.pool) as conn:
                 await keep_refused(conn, site.name, webhook, reason)

@@ -22,6 +22,7 @@ from closedloop.errors import (
     DatabaseConflictError,
     DatabaseRefusedError,
     OperatorError,
+    TransientError,
 )
 from closedloop.stages import clock
 from closedloop.stages.unit import Unit
@@ -171,7 +172,9 @@ class Writer:
         """Commit units of one site together; if the database refuses them, one by one."""
         try:
             settled = await self.commit(conn, site, [unit for unit, _ in units])
-        except DatabaseRefusedError as error:
+        except TransientError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a refused row or a defect of ours: it fails alone, logged below
             if len(units) > 1:
                 for one in units:
                     await self.record_site(conn, site, [one])
@@ -182,14 +185,23 @@ class Writer:
             resolve(future, [settled[one.conversion_id] for one in unit.conversions])
 
     async def commit_refused(
-        self, conn: AsyncConnection[Any], site: str, unit: Unit, error: DatabaseRefusedError
+        self, conn: AsyncConnection[Any], site: str, unit: Unit, error: Exception
     ) -> "list[Settled] | ClosedloopError":
         """Record a unit whose session refuses its goal, or return the error when nothing helps."""
-        log.warning("row_refused", site=site, webhook_id=str(unit.webhook.webhook_id), reason=str(error))
+        log.warning(
+            "row_refused",
+            site=site,
+            webhook_id=str(unit.webhook.webhook_id),
+            reason=str(error),
+            exc_info=error,
+        )
         try:
             settled = await self.commit(conn, site, [unit], with_images=False)
-        except DatabaseRefusedError as again:
-            return again
+        except TransientError:
+            raise
+        except Exception as again:
+            log.exception("unit_refused", site=site, webhook_id=str(unit.webhook.webhook_id))
+            return again if isinstance(again, ClosedloopError) else DatabaseRefusedError(type(again).__name__)
         return [settled[one.conversion_id] for one in unit.conversions]
 
     async def commit(

@@ -54,7 +54,6 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     role: str
     owned: bool
     may_index: bool
-    may_create: bool
     may_read: bool
     may_update: bool
     row_security: bool
@@ -113,7 +112,6 @@ _TABLE = """
            pg_get_userbyid(c.relowner) as owner, current_user::text as role,
            pg_has_role(c.relowner, 'usage') as owned,
            has_schema_privilege(c.relnamespace, 'create') as may_index,
-           has_database_privilege(current_database(), 'create') as may_create,
            has_table_privilege(c.oid, 'select') as may_read,
            has_table_privilege(c.oid, 'update') as may_update,
            c.relrowsecurity as row_security, row_security_active(c.oid) as rows_hidden,

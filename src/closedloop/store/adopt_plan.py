@@ -13,6 +13,8 @@ SESSION_ID_TYPES = ("text", "character varying", "uuid")
 DATA_TYPES = ("jsonb", "json")
 TIME_TYPES = ("timestamp with time zone", "timestamp without time zone")
 
+SESSION_MODE = "use the database's direct address, or session mode (on Supabase: port 5432)"
+
 # What an index build reads and an index row takes, on a small machine (measured on 2 cores).
 BUILD_BYTES_PER_S = 80 * 1024 * 1024
 INDEX_ROW_BYTES = {"session": 90, "ym_uid": 75, "yclid": 75, "id": 40}
@@ -54,7 +56,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def make_plan(found: Found, migrations: Sequence[str], sites: Sequence[str]) -> Plan:
-    """Return what has to be done. `migrations` are those that are missing, `sites` those of the configuration."""
+    """Return what has to be done; `migrations` are those that are missing, `sites` those configured."""
     shape = shape_of(found)
     refusals = refusals_of(found)
     if shape is None or refusals:
@@ -116,8 +118,8 @@ def unfit_columns(found: Found) -> list[Refusal]:
         elif plain_type(column.type) not in types:
             problem = f"the column {name} is of type {column.type}, and has to be {' or '.join(types)}"
             mend = (
-                f"make a column of such a type in its place; or keep {name} and write sessions into a table of "
-                "another name, so that closedloop migrate can make its own"
+                "make a column of such a type in its place; or give this table another name, and closedloop "
+                "migrate makes its own"
             )
             refusals.append(Refusal(problem=problem, mend=mend))
     return refusals
@@ -253,13 +255,13 @@ def warnings_of_columns(found: Found, shape: SessionTable, sites: Sequence[str])
         lines.append("The column id is not declared unique; rows with the same id would get the same goals.")
     if shape.data_type == "json":
         lines.append(
-            "analytics_data is json, not jsonb: values keep their bytes, but the blanks between the keys of a "
-            "session that gets a goal are lost, and finding by ym_uid is slower."
+            "analytics_data is json, not jsonb: every value keeps its bytes, but the blanks between the keys of "
+            "a session that gets a goal are lost, and finding by ym_uid is slower."
         )
     others = [name for name in found.publications if name != "supabase_realtime"]
     if others and found.column("site") is None and shape.has_site:
         lines.append(
-            f"The table is published ({', '.join(others)}): a subscriber needs the column site, too, or stops."
+            f"The table is published ({', '.join(others)}): a subscriber stops until it has the column site."
         )
     return lines
 
@@ -276,7 +278,7 @@ def warnings_of_rows(found: Found) -> list[str]:
         return lines
     if quality.odd_document:
         lines.append(
-            f"{quality.odd_document} of {quality.rows} sampled rows hold something else where the goals belong; "
+            f"{quality.odd_document} of {quality.rows} sampled rows hold something else where goals belong; "
             "no goal is ever written into such a row."
         )
     if quality.without_id:
@@ -288,7 +290,7 @@ def warnings_of_rows(found: Found) -> list[str]:
 
 def policy_for(role: str) -> str:
     """Return the statement after which row level security hides no session from our role."""
-    return f'run: create policy closedloop on public.user_analytics for all to "{role}" using (true) with check (true)'
+    return f'run: create policy closedloop on public.user_analytics for all to "{role}" using (true)'
 
 
 def warnings_of_build(found: Found) -> list[str]:
@@ -297,8 +299,8 @@ def warnings_of_build(found: Found) -> list[str]:
     seconds = max(1, 2 * found.table.table_size // BUILD_BYTES_PER_S)
     if found.direct or not timeout_s or seconds * 2 < timeout_s:
         return []
-    return [
+    line = (
         f"A pooler stands before the database, where statement_timeout ({timeout_s:.0f} s) cannot be lifted, and "
-        "the build of an index may take longer; better use the direct address or session mode (on Supabase: "
-        "port 5432)."
-    ]
+        f"the build of an index may take longer; {SESSION_MODE}."
+    )
+    return [line]

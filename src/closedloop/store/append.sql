@@ -1,7 +1,7 @@
 -- The group commit: one statement for one site and one batch of reported conversions.
 --
 -- New conversions are recorded with the session that each one finds, and appended to the goal lists of
--- these sessions, aggregated per session. A conversion that is known already is left out of the answer;
+-- these sessions, aggregated per session. A conversion that is known already, or whose event id is, is left out of the answer;
 -- its caller looks closer at it (conversions.py, settle_known). Names behind a dollar are fragments of sessions.py that
 -- depend on the shape of public.user_analytics.
 --
@@ -9,7 +9,7 @@
 -- one direction only; then sessions. A session that somebody else holds is passed over (`imaged` is false)
 -- and gets its goals from `put_image`: one script with a long transaction must not hold up everybody.
 with item as materialized (
-    select *
+    select *, row_number() over (partition by event_id) as told_by_event
       from json_to_recordset(%(items)s::json) as item (
            conversion_id uuid, dedup_key text, dedup_rule text, goal text, deal_id text, event_id text,
            session_id text, ym_uid text, ym_uid_low text, ym_uid_high text, yclid text, identifiers jsonb,
@@ -19,6 +19,9 @@ with item as materialized (
     select i.*, session.session_row, session.rule
       from item i
       left join lateral ($find_session) session on true
+     where i.event_id is null
+        or (i.told_by_event = 1
+            and not exists (select from closedloop.event e where e.site = %(site)s and e.event_id = i.event_id))
 ), added as (
     insert into closedloop.conversion (
            site, conversion_id, dedup_key, dedup_rule, goal, deal_id, event_id, session_id, ym_uid,

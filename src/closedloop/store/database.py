@@ -103,9 +103,12 @@ def raise_ours(error: Exception) -> NoReturn:
     sentence = safe_sentence(error)
     if state in CONFLICT_CODES:
         raise DatabaseConflictError(sentence, retry_after=1) from error
-    if state is None or state[:2] in AWAY_CLASSES or state in AWAY_CODES:
-        raise DatabaseAwayError(sentence) from error
-    raise DatabaseRefusedError(sentence) from error
+    if state is None:
+        # Without an answer of the server: the connection is lost, or a value was never sent.
+        away = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | PoolTimeout | PoolClosed)
+    else:
+        away = state[:2] in AWAY_CLASSES or state in AWAY_CODES
+    raise (DatabaseAwayError if away else DatabaseRefusedError)(sentence) from error
 
 
 def safe_sentence(error: Exception) -> str:

@@ -11,6 +11,7 @@ from psycopg import AsyncConnection
 
 from closedloop.domain.conversion import Conversion, dedup_key
 from closedloop.domain.money import decimal_text
+from closedloop.errors import DatabaseConflictError
 from closedloop.store.conversions import (
     Known,
     Ledger,
@@ -25,6 +26,9 @@ from closedloop.store.conversions import (
 )
 from closedloop.store.journal import note
 from closedloop.store.waiting import Found, match_late
+
+# For a site that was taken out of the configuration while its webhooks waited in the spool.
+DEFAULT_WINDOW = timedelta(hours=24)
 
 
 class Settled(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,11 +67,15 @@ class Settler:
             if first is not None:
                 return await self.repeated(conn, site, conversion, first.conversion_id)
         known = await lock_known(conn, site, dedup_key(told))
-        if known is not None and window_is_over(known, conversion.received_at, self.windows[site]):
+        if known is not None and window_is_over(
+            known, conversion.received_at, self.windows.get(site, DEFAULT_WINDOW)
+        ):
             await free_key(conn, site, known)
             known = None
         if known is None:
             added = await self.ledger.append_batch(conn, site, [conversion], [])
+            if conversion.conversion_id not in added:
+                raise DatabaseConflictError("another process recorded the same conversion just now")
             return Settled(recorded=added[conversion.conversion_id], kind="new")
         if told.event_id is not None and not await remember_event(
             conn, site, told.event_id, known.conversion_id

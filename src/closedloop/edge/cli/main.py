@@ -100,6 +100,27 @@ def demo(
     raise typer.Exit(run(Demo(once=once, data_dir=data_dir, port=port, as_json=as_json)))
 
 
+@app.command()
+def bench(
+    sessions: Annotated[int, typer.Option(help="Sessions in the table.", min=1)] = 1_000_000,
+    seconds: Annotated[int, typer.Option(help="Length of each run of a load.", min=1)] = 8,
+    quick: Annotated[bool, typer.Option("--quick", help="Half a minute; the figures mean little.")] = False,  # noqa: FBT002 - a flag
+    big: Annotated[bool, typer.Option("--big", help="Also with ten times the sessions.")] = False,  # noqa: FBT002 - a flag
+    write: Annotated[
+        Path | None, typer.Option(help="Page to put the report into, between its marks.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every run as JSON.")] = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Measure this machine: conversions over HTTP beside the same work as plain SQL. Needs wrk.
+
+    Example: closedloop bench --write docs/performance.md
+    """
+    from closedloop.edge.cli.bench import Wanted, chosen_plan, run
+
+    plan = chosen_plan(sessions=sessions, seconds=seconds, quick=quick, big=big)
+    raise typer.Exit(run(Wanted(plan=plan, write=write, as_json=as_json)))
+
+
 def main() -> None:
     """Run the command line; exit code 0, 1 (it failed) or 2 (wrong use)."""
     try:

@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 
 from closedloop.config import Site
-from closedloop.edge.http.answers import CORS, JSON, Answer, answer_error, answer_settled, sentence
+from closedloop.edge.http.answers import CORS, JSON, TEXT, Answer, answer_error, answer_settled, sentence
 from closedloop.edge.http.keys import Keyring, presented_keys, refusal, without_key
 from closedloop.errors import CallerError, ClosedloopError, TooLargeError
 from closedloop.parse.crm.hook import HookRequest, Reading, read_conversions
@@ -58,7 +58,7 @@ class Hook:
         """Return the answer to one request. Raises every error that `answer_error` knows."""
         method = scope["method"]
         if method == "OPTIONS":
-            return Answer(200, CORS, b"ok", "preflight")
+            return Answer(200, TEXT, b"ok", "preflight")
         if method == "HEAD":
             return Answer(200, CORS, b"", "head")
         if method not in {"POST", "GET"}:

@@ -9,10 +9,9 @@ from datetime import datetime
 from hashlib import sha256
 from urllib.parse import unquote_plus
 
-from closedloop.config import Site
+from closedloop.config import SIGNING_PREFIX, Site
 from closedloop.errors import UnknownKeyError
 
-SIGNING_PREFIX = "whsec_"
 # Standard Webhooks: a signature older or newer than this is refused (docs/protocols/standard-webhooks.md, 1).
 TOLERANCE_S = 300
 STAMP = re.compile(rb"[0-9]{1,12}")

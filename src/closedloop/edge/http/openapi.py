@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 description of what answers here, built once; of the hook it says what the contract does."""
+"""The OpenAPI 3.1 description of what answers here, built once; of the hook it says what the contract has."""
 
 from collections.abc import Mapping
 from typing import Any

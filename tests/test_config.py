@@ -1,0 +1,315 @@
+"""A deployment starts with exactly what its owner wrote, or not at all and with every mistake named."""
+
+import base64
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from closedloop.config import SIGNING_PREFIX, Config, Goal, child_environment, read_config
+from closedloop.errors import ConfigError
+from fix_tools import REPOSITORY
+
+SECRETS = {
+    "HOOK_KEY": "hook-key-new",
+    "HOOK_KEY_OLD": "hook-key-old",
+    "BITRIX24_REST_URL": "https://b24.example/rest/1/abc/",
+    "BITRIX24_TOKEN": "b24-token",
+    "AMOCRM_TOKEN": "amo-token",
+    "METRICA_TOKEN": "metrica-token",
+}
+
+# Four mistakes of four kinds in one table: a name, a type, a zone, a currency.
+FOUR_MISTAKES = """
+[sites.default]
+timezon = "Europe/Moscow"
+timezone = "Europe/Moskow"
+currency = "RUR"
+origins = "https://shop.example"
+"""
+
+Read = Callable[..., Config]
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Read:
+    """Give the reader of a closedloop.toml with this text, in a folder of its own."""
+
+    def read_text(text: str = "", environment: Mapping[str, str] | None = None) -> Config:
+        path = tmp_path / "closedloop.toml"
+        path.write_text(text)
+        return read_config(config=path, data_dir=tmp_path / "data", environment=environment or {})
+
+    return read_text
+
+
+def mistakes_of(read: Read, text: str, environment: Mapping[str, str] | None = None) -> list[str]:
+    """Return the mistakes of a configuration, without the path of its file."""
+    with pytest.raises(ConfigError) as caught:
+        read(text, environment)
+    places = [line.partition("closedloop.toml: ") for line in caught.value.mistakes]
+    assert all(found for _, found, _ in places), "each line names the file"
+    return [mistake for _, _, mistake in places]
+
+
+def example_of_the_contract() -> str:
+    """Return the TOML of docs/contract.md, section 6."""
+    section = (REPOSITORY / "docs" / "contract.md").read_text().partition("## 6.")[2]
+    return section.partition("```toml")[2].partition("```")[0]
+
+
+def test_example_of_the_contract_is_accepted(read: Read) -> None:
+    """Everyone begins by copying it."""
+    config = read(example_of_the_contract(), SECRETS)
+
+    site = config.sites["default"]
+    assert (site.timezone, site.currency, site.zone.key) == ("Europe/Moscow", "RUB", "Europe/Moscow")
+    assert site.origins == ("https://shop.example",)
+    assert site.webhook_keys == ("hook-key-new", "hook-key-old")
+    assert site.bitrix24 is not None
+    assert site.bitrix24.rest_url == "https://b24.example/rest/1/abc/"
+    assert site.amocrm is not None
+    assert site.amocrm.access_token == "amo-token"  # noqa: S105 - no secret of anybody
+    assert site.goals == (Goal(on="won", goal="payment_success"),)
+    assert site.destinations[0]["token"] == "metrica-token"
+    assert site.destinations[0]["counter"] == 12345678
+
+
+def test_no_file_at_all_is_one_site(tmp_path: Path) -> None:
+    """A shop with one site needs no ceremony."""
+    config = read_config(data_dir=tmp_path / "data", environment={})
+
+    assert list(config.sites) == ["default"]
+    assert config.database_url is None
+    assert config.data_dir == tmp_path / "data"
+
+
+def test_environment_names_file_folder_and_database(tmp_path: Path) -> None:
+    """In a container there is nothing but the environment."""
+    (tmp_path / "my.toml").write_text("[sites.second]")
+    named = {"CLOSEDLOOP_CONFIG": str(tmp_path / "my.toml"), "CLOSEDLOOP_DATA_DIR": str(tmp_path / "kept")}
+
+    config = read_config(environment={**named, "DATABASE_URL": "postgresql://db.example/x"})
+
+    assert list(config.sites) == ["second", "default"]
+    assert config.data_dir == tmp_path / "kept"
+    assert config.database_url == "postgresql://db.example/x"
+
+
+def test_mistakes_of_all_kinds_are_told_at_once(read: Read) -> None:
+    """Whoever mends one mistake a restart gives up at the fourth."""
+    assert mistakes_of(read, FOUR_MISTAKES) == [
+        "sites.default.currency is not an ISO 4217 code such as RUB: 'RUR'; did you mean 'RUB'?",
+        "sites.default.origins is wrong: Expected `array`, got `str`",
+        "sites.default.timezon is not a setting; did you mean timezone?",
+        "sites.default.timezone is not an IANA time zone: 'Europe/Moskow'; did you mean 'Europe/Moscow'?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        ("[site.default]", "site is not a setting; did you mean sites?"),
+        ("debug = true", "debug is not a setting; known are: sites"),
+        ("sites = 1", "sites must be tables such as [sites.default]"),
+        ("[sites]\ndefault = 1", "sites.default must be a table"),
+        ("[sites.Shop]", "sites.Shop must be lower-case letters, digits, '-' and '_'"),
+        ('[sites.default]\nname = "x"', "sites.default.name is not a setting; did you mean timezone?"),
+        ("[sites.default]\ndedup_hours = 0", "sites.default.dedup_hours must be more than 0 and at most 8784, a year"),
+        ("[sites.default]\ndedup_hours = inf", "sites.default.dedup_hours must be more than 0 and at most 8784, a year"),
+        ("[sites.default]\ndedup_hours = nan", "sites.default.dedup_hours must be more than 0 and at most 8784, a year"),
+        ("[sites.default.amocrm]\nbase = 1", "sites.default.amocrm.base is not a setting; did you mean base_url?"),
+        ("[sites.default.amocrm]\nbase_url = 1", "sites.default.amocrm is wrong: Expected `str | null`, got `int` - at `$.base_url`"),
+        ('[[sites.default.goals]]\non = "won"', "sites.default.goals is wrong: Object missing required field `goal` - at `$[0]`"),
+        (
+            '[[sites.default.goals]]\non = "wone"\ngoal = "x"',
+            "sites.default.goals[0].on must be created, qualified, won, lost, stage:ID or status:ID: 'wone'; did you mean 'won'?",
+        ),
+        ('[[sites.default.goals]]\non = "won"\ngoal = "x"\nvalue = 1', "sites.default.goals[0].value is not a setting; did you mean goal?"),
+        ('[sites.default]\ncurrency = "rub"', "sites.default.currency is not an ISO 4217 code such as RUB: 'rub'"),
+        ('[sites.default]\ntimezone = "../x"', "sites.default.timezone is not an IANA time zone: '../x'"),
+        ('[sites.default]\ntimezone = "UTC+3"', "sites.default.timezone is not an IANA time zone: 'UTC+3'"),
+        ('[sites.default]\ntimezone = ""', "sites.default.timezone is not an IANA time zone: ''"),
+    ],
+)  # fmt: skip
+def test_mistake_names_its_key_and_the_nearest_right_name(read: Read, text: str, mistake: str) -> None:
+    """A typing error that is passed over in silence is found weeks later, in the money."""
+    assert [one.removesuffix("; did you mean 'UTC'?") for one in mistakes_of(read, text)] == [mistake]
+
+
+def test_mistakes_of_one_site_hide_none_of_another(read: Read) -> None:
+    """Names of sites may begin alike."""
+    mistakes = mistakes_of(read, "[sites.shop]\norigins = 1\n[sites.shop2]\norigin = []\n")
+
+    assert [one.partition(" ")[0] for one in mistakes] == ["sites.shop.origins", "sites.shop2.origin"]
+
+
+@pytest.mark.parametrize(
+    ("place", "line"),
+    [
+        ("sites.default.webhook_keys[1]", '[sites.default]\nwebhook_keys = ["env:HOOK_KEY", "hunter2"]'),
+        ("sites.default.bitrix24.rest_url", '[sites.default.bitrix24]\nrest_url = "https://hunter2.example"'),
+        (
+            "sites.default.bitrix24.application_token",
+            '[sites.default.bitrix24]\napplication_token = "hunter2"',
+        ),
+        ("sites.default.amocrm.access_token", '[sites.default.amocrm]\naccess_token = "hunter2"'),
+        ("sites.default.destinations[0].token", '[[sites.default.destinations]]\ntoken = "hunter2"'),
+        ("sites.default.destinations[0].secret", '[[sites.default.destinations]]\nsecret = "hunter2"'),
+    ],
+)
+def test_secret_in_the_file_is_refused_unseen(read: Read, place: str, line: str) -> None:
+    """The file stands in a repository, and the sentence about it in a log."""
+    assert mistakes_of(read, line, SECRETS) == [
+        f'{place} holds a secret in the file; write "env:NAME" or "file:PATH" instead'
+    ]
+
+
+def test_secret_of_a_file_loses_its_line_end(read: Read, tmp_path: Path) -> None:
+    """Every editor ends a file with one, and no sender would ever send it."""
+    (tmp_path / "key").write_text("from-a-file\n")
+
+    config = read(f'[sites.default]\nwebhook_keys = ["file:{tmp_path}/key", "env:B"]', {"B": " from-env\n"})
+
+    assert config.sites["default"].webhook_keys == ("from-a-file", "from-env")
+
+
+@pytest.mark.parametrize("told", [{}, {"B": ""}, {"B": " \n"}])
+def test_secret_that_is_not_set_is_named(read: Read, tmp_path: Path, told: Mapping[str, str]) -> None:
+    """An empty key would be a door without a lock, or one that nobody can open."""
+    (tmp_path / "empty").write_text("\n")
+    text = f'[sites.default]\nwebhook_keys = ["env:B", "file:{tmp_path}/none", "file:{tmp_path}/empty"]'
+
+    assert mistakes_of(read, text, told) == [
+        "sites.default.webhook_keys[0] names the environment variable B, which is not set",
+        f"sites.default.webhook_keys[1] names the file {tmp_path}/none, "
+        "which cannot be read: No such file or directory",
+        f"sites.default.webhook_keys[2] names the file {tmp_path}/empty, which is empty",
+    ]
+
+
+@pytest.mark.parametrize("secret", ["", "!!!", "c2hvcnQ=", "not base64 at all, but long enough", "кириллица"])
+def test_signing_secret_that_protects_nothing_is_refused(read: Read, secret: str) -> None:
+    """With an empty secret everybody could sign; the sentence must not show a real one either."""
+    text = '[sites.default]\nwebhook_keys = ["env:B"]'
+
+    assert mistakes_of(read, text, {"B": SIGNING_PREFIX + secret}) == [
+        "sites.default.webhook_keys[0] must be whsec_ and base64 of at least 24 bytes"
+    ]
+
+
+def test_signing_secret_of_full_length_is_accepted(read: Read) -> None:
+    """Standard Webhooks makes secrets of 24 to 64 bytes."""
+    key = SIGNING_PREFIX + base64.b64encode(bytes(range(24))).decode()
+
+    assert read("", {"CLOSEDLOOP_WEBHOOK_KEY": key}).sites["default"].webhook_keys == (key,)
+
+
+def test_one_key_for_two_sites_is_refused(read: Read) -> None:
+    """What comes with it would be counted for either, as the order of a file happens to be."""
+    text = '[sites.a]\nwebhook_keys = ["env:B"]\n[sites.b]\nwebhook_keys = ["env:B"]'
+
+    assert mistakes_of(read, text, {"B": "same"}) == ["sites.b.webhook_keys has a key of the site a too"]
+
+
+@pytest.mark.parametrize("text", ["[sites.default]\ncurrency = RUB\n", '[sites.default]\nx = "\n'])
+def test_broken_toml_is_told_with_its_line(read: Read, text: str) -> None:
+    """Without the line a person searches the whole file for a missing quote."""
+    [mistake] = mistakes_of(read, text)
+
+    assert mistake.startswith("is not TOML: ")
+    assert "line 2" in mistake
+
+
+def test_file_that_is_named_but_not_there_is_told(tmp_path: Path) -> None:
+    """To start with defaults instead would lose every site of the file."""
+    with pytest.raises(ConfigError, match=r"none\.toml: cannot be read: No such file"):
+        read_config(config=tmp_path / "none.toml", data_dir=tmp_path, environment={})
+
+
+def test_webhook_key_is_made_once_and_kept_private(tmp_path: Path) -> None:
+    """It is shown at the first start only, and other users of the machine must not read it."""
+    first = read_config(data_dir=tmp_path / "data", environment={})
+    second = read_config(data_dir=tmp_path / "data", environment={})
+
+    kept = tmp_path / "data" / "webhook.key"
+    assert first.sites["default"].webhook_keys == (first.new_webhook_key,) == (kept.read_text(),)
+    assert second.sites == first.sites
+    assert second.new_webhook_key is None
+    assert second.deployment_key == first.deployment_key
+    assert len(first.deployment_key) == 32
+    assert {stat.S_IMODE(path.stat().st_mode) for path in kept.parent.iterdir()} == {0o600}
+
+
+def test_key_file_that_others_may_read_is_closed_again(tmp_path: Path) -> None:
+    """A backup that is put back forgets the mode."""
+    read_config(data_dir=tmp_path, environment={})
+    (tmp_path / "webhook.key").chmod(0o644)
+
+    read_config(data_dir=tmp_path, environment={})
+
+    assert stat.S_IMODE((tmp_path / "webhook.key").stat().st_mode) == 0o600
+
+
+def test_two_first_starts_at_once_agree_on_the_keys(tmp_path: Path) -> None:
+    """`web` and `worker` on one folder are started together by a service manager."""
+    program = (
+        "from pathlib import Path; from closedloop.config import read_config; "
+        f"c = read_config(data_dir=Path({str(tmp_path / 'data')!r}), environment={{}}); "
+        "print(c.sites['default'].webhook_keys, c.deployment_key, c.new_webhook_key is not None)"
+    )
+
+    with ThreadPoolExecutor(4) as threads:
+        printed = list(
+            threads.map(
+                lambda _: subprocess.check_output([sys.executable, "-c", program], text=True), range(4)
+            )
+        )
+
+    assert len({line.rpartition(" ")[0] for line in printed}) == 1
+    assert [line.split()[-1] for line in printed].count("True") == 1
+    assert sorted(os.listdir(tmp_path / "data")) == ["deployment.key", "webhook.key"]
+
+
+def test_given_key_joins_those_of_the_file(read: Read) -> None:
+    """A rotation begins in the environment and must not lock out who still has the old key."""
+    text = '[sites.default]\nwebhook_keys = ["env:HOOK_KEY_OLD"]'
+
+    config = read(text, {**SECRETS, "CLOSEDLOOP_WEBHOOK_KEY": " given\n"})
+
+    assert config.sites["default"].webhook_keys == ("given", "hook-key-old")
+    assert config.new_webhook_key is None
+    assert not (config.data_dir / "webhook.key").exists()
+
+
+def test_data_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    """The service manager shows this sentence and nothing else."""
+    (tmp_path / "file").touch()
+
+    with pytest.raises(ConfigError, match="file/data: the data folder cannot be made: Not a directory"):
+        read_config(data_dir=tmp_path / "file" / "data", environment={})
+
+
+def test_child_is_given_the_database_of_its_parent() -> None:
+    """Further web processes must not start an embedded server of their own."""
+    assert child_environment("postgresql://x")["DATABASE_URL"] == "postgresql://x"
+
+
+def test_serve_with_mistakes_prints_them_and_ends_with_1(tmp_path: Path) -> None:
+    """A service manager restarts what ended with 1; the owner reads what is printed."""
+    (tmp_path / "closedloop.toml").write_text(FOUR_MISTAKES)
+
+    command = [sys.executable, "-m", "closedloop", "serve", "--port", "0"]
+    ended = subprocess.run(command, cwd=tmp_path, env={}, capture_output=True, text=True, check=False)
+
+    lines = ended.stderr.splitlines()
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    assert len(lines) == 4
+    assert all(line.startswith("closedloop: closedloop.toml: sites.default.") for line in lines)
+    assert [path.name for path in tmp_path.iterdir()] == ["closedloop.toml"]
