@@ -3,7 +3,8 @@
 import logging
 import re
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -49,9 +50,16 @@ STAGE_FAILURES = Counter(
     "closedloop_stage_failures", "Rounds of a loop that ended in an error.", ["stage"], registry=REGISTRY
 )
 
+HIDDEN_NAMES = r"apikey|x-webhook-key|access_token|application_token|password|secret"
 MASKED = re.compile(
-    r"(?i)((?:[?&\s;]|^)(?:key|apikey|access_token|token|password)=)[^&\s]+"
-    r"|(bearer\s+)\S+|(://[^:/@\s]*:)[^@\s]+(?=@)"
+    # In an address; elsewhere the bare words are too common.
+    r"((?<![\w-])(?:key|token)=)[^&\s]+"
+    # In an address, a libpq conninfo, a header, a printed table.
+    rf"|((?<![\w-])(?:{HIDDEN_NAMES})['\"]?\s*[:=]\s*['\"]?)(?:(?<=')(?:[^'\\]|\\.)+|[^&\s]+)"
+    r"|(\bbearer\s+)\S+|(\bbasic\s+)[\w+/-]{8,}={0,2}|(\bwhsec_)\S+"
+    # A password may hold an @ that nobody escaped: up to the last one.
+    r"|(://[^:/@\s]*:)\S+(?=@)",
+    re.IGNORECASE,
 )
 
 
@@ -60,12 +68,30 @@ def masked(text: str) -> str:
     return MASKED.sub(lambda found: next(part for part in found.groups() if part) + "…", text)
 
 
+def masked_value(value: object) -> object:
+    """Return one value of a log line, every text in it masked; what JSON does not know becomes text."""
+    match value:
+        case None | bool() | int() | float():
+            return value
+        case str():
+            return masked(value)
+        case Mapping():
+            table = cast("Mapping[object, object]", value)
+            return {str(name): masked_field(str(name), inner) for name, inner in table.items()}
+        case list() | tuple() | set() | frozenset():
+            return [masked_value(inner) for inner in cast("Iterable[object]", value)]
+        case _:
+            return masked(repr(value))
+
+
+def masked_field(name: str, value: object) -> object:
+    """Return the value of a named field: nothing of it when the name says that it is a secret."""
+    return "…" if re.fullmatch(HIDDEN_NAMES, name, re.IGNORECASE) else masked_value(value)
+
+
 def mask_event(_logger: Any, _method: str, event: "EventDict") -> "EventDict":  # noqa: ANN401 - structlog's own signature
     """Mask every text of one log line, the trace included."""
-    for name, value in event.items():
-        if isinstance(value, str):
-            event[name] = masked(value)
-    return event
+    return {name: masked_field(name, value) for name, value in event.items()}
 
 
 def set_up_logs(*, pretty: bool) -> None:

@@ -18,7 +18,7 @@ from closedloop.telemetry import LATE_MATCHES, STAGE_FAILURES
 # A session is found within 5 s of its arrival. A pass comes every second while it is cheap; a dear one
 # (100,000 waiting: some 90 ms) comes more seldom, so that the search stays under 5 % of a core.
 SOONEST_S = 1.0
-LATEST_S = 4.0
+LATEST_S = 3.0
 SHARE = 0.04
 
 log = structlog.get_logger()

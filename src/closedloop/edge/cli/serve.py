@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 import sys
@@ -93,6 +94,7 @@ async def serve_http(process: Process, start: Start, greeting: Greeting, stopped
         backlog=BACKLOG,
         log_enabled=False,
     )
+    gc.freeze()  # what was imported and built stays for good: not to be looked through again and again
     serving = asyncio.create_task(server.serve())
     if not start.joins:
         greeting.show()

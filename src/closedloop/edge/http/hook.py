@@ -93,6 +93,7 @@ class Hook:
             idempotency_key=None if key is None else key.decode("latin-1"),
         )
         try:
+            refuse_compressed(headers)
             reading = read_conversions(request, zone=site.zone, now=raw.received_at)
             check_site(reading, site)
         except CallerError as error:
@@ -104,9 +105,14 @@ class Hook:
 
 def check_site(reading: Reading, site: Site) -> None:
     """Raise CallerError when a conversion names another site than the one whose key came with it."""
-    for told in reading.conversions:
-        if told.site not in {None, site.name}:
-            raise CallerError("site", f"is not {site.name}, the site of the key", shown=told.site or "")
+    for index, told in enumerate(reading.conversions):
+        if told.site in {None, site.name}:
+            continue
+        error = CallerError("site", f"is not {site.name}, the site of the key", shown=told.site or "")
+        if reading.is_array:
+            error.index = index
+            error.args = (f"item {index}: {error}",)
+        raise error
 
 
 async def read_body(headers: dict[bytes, bytes], receive: Any) -> bytes:  # noqa: ANN401 - ASGI
@@ -127,9 +133,13 @@ async def read_body(headers: dict[bytes, bytes], receive: Any) -> bytes:  # noqa
         chunks.append(chunk)
         if not message.get("more_body", False):
             break
+    return b"".join(chunks)
+
+
+def refuse_compressed(headers: dict[bytes, bytes]) -> None:
+    """Raise CallerError for a compressed body: a few bytes of it could unpack to any size."""
     if headers.get(b"content-encoding", b"identity").strip().lower() not in {b"", b"identity"}:
         raise CallerError("Content-Encoding", "must be left out: a compressed body is not read here")
-    return b"".join(chunks)
 
 
 def too_large() -> TooLargeError:

@@ -15,6 +15,7 @@ from closedloop.errors import UnknownKeyError
 # Standard Webhooks: a signature older or newer than this is refused (docs/protocols/standard-webhooks.md, 1).
 TOLERANCE_S = 300
 STAMP = re.compile(rb"[0-9]{1,12}")
+KEY_NAMES = {"key", "apikey", "x-webhook-key"}
 SUPABASE_KEY = re.compile(rb"sb_.*|eyJ[^.]*\.[^.]*\.[^.]*", re.DOTALL)
 
 
@@ -87,9 +88,14 @@ def basic_password(token: bytes) -> bytes:
 
 def without_key(query: bytes) -> bytes:
     """Return a query string without the site's key, as it may be kept and shown."""
-    if b"key=" not in query:
+    if not query:
         return query
-    return b"&".join(part for part in query.split(b"&") if not part.startswith((b"key=", b"apikey=")))
+    return b"&".join(part for part in query.split(b"&") if name_of(part) not in KEY_NAMES)
+
+
+def name_of(part: bytes) -> str:
+    """Return the name of one parameter, unescaped and in lower case: a key that was misnamed is one, too."""
+    return unquote_plus(part.partition(b"=")[0].decode("latin-1")).strip().lower()
 
 
 def refusal(credentials: Iterable[bytes]) -> UnknownKeyError:
