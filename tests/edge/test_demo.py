@@ -135,7 +135,7 @@ def test_interrupted_demo_leaves_no_process(tmp_path: Path, moment: str) -> None
     """Whoever presses Ctrl-C at any moment of the start must not find a database running next week."""
     folder = tmp_path / "data"
     demo = subprocess.Popen(command("--data-dir", folder), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    wait_until((folder / moment).exists, what=moment)
+    wait_until(lambda: (folder / moment).exists() or demo.poll() is not None, what=moment)
 
     demo.send_signal(signal.SIGTERM)
     _, said = demo.communicate(timeout=60)

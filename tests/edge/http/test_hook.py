@@ -20,8 +20,8 @@ PARTED = {"Content-Type": "multipart/form-data; boundary=b"}
 PART = '--b\r\nContent-Disposition: form-data; name="{}"\r\n\r\n{}\r\n'
 SET_DOCUMENT = "update public.user_analytics set analytics_data = %s where id = %s"
 # Its numbers change when they go through a float, and its keys when they are sorted.
-OWN_DOCUMENT = """{"b": 2.50, "a": {"ю": [1e3, null]}, "target_actions": {"conversion_flag": false, "c": [0.10],
-    "yandex_goals_triggered": [{"goal": "seen", "params": {"x": 1.0}, "timestamp": "t"}, 7]}}"""
+OWN_DOCUMENT = """{"b": 2.50, "a": {"ю": [1e3, null]}, "target_actions": {"conversion_flag": false,
+    "c": [0.10], "yandex_goals_triggered": [{"goal": "seen", "params": {"x": 1.0}, "timestamp": "t"}, 7]}}"""
 REST = """select (analytics_data #- '{target_actions,conversion_flag}'
     #- '{target_actions,yandex_goals_triggered,2}')::text from public.user_analytics where id = %s"""
 FLAG = (

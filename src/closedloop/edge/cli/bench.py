@@ -17,7 +17,7 @@ from closedloop.errors import ClosedloopError
 
 QUICK = Plan(sessions=3000, seconds=1, rounds=1, starts=1, waiting=1000, search_s=2.0, late=1)
 SCRIPTS = 3  # wrk and two of pgbench
-OTHER_STEPS = 8
+OTHER_STEPS = 9
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):

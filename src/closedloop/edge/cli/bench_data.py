@@ -50,6 +50,16 @@ _WAITING = """
       from added, lateral (values ('session_id', session_id), ('ym_uid', ym_uid)) as identifier (kind, value)
 """
 
+_REMOVE = """
+    with removed as (
+        delete from closedloop.conversion
+         where site = 'default' and deal_id like 'waits-%%'
+        returning conversion_id
+    )
+    delete from closedloop.waiting
+     where site = 'default' and conversion_id in (select conversion_id from removed)
+"""
+
 _LATE = """
     insert into public.user_analytics (site, session_id, "timestamp", analytics_data)
     values ('default', %(session_id)s, %(now)s, '{}')
@@ -118,6 +128,12 @@ def add_sessions(
 def add_waiting(conn: Connection[Any], count: int, now: datetime) -> None:
     """Insert conversions that no session answers: `waits-1` to `waits-<count>`."""
     conn.execute(_WAITING, {"count": count, "now": now})
+    settle(conn)
+
+
+def remove_waiting(conn: Connection[Any]) -> None:
+    """Take out of the ledger what `add_waiting` put in, so that later measurements do without."""
+    conn.execute(_REMOVE, {})
     settle(conn)
 
 

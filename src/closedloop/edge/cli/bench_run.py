@@ -128,10 +128,11 @@ class Bench:
         start_s = self.restarts()
         idle = self.idle()
         fsync = [self.fsync()]
+        # First, while the ledger is empty: what else looks over it in the background would be in the figure.
+        search = self.search()
         for number in range(1, self.plan.rounds + 1):
             for connections in CONNECTIONS:
                 self.measure_round(number, connections)
-        search = self.search()
         if self.plan.big_sessions:
             self.measure_big()
         with self.connected() as conn:
@@ -234,6 +235,8 @@ class Bench:
                 data.add_waiting(conn, self.plan.waiting, clock.now())
             share = self.share_of_core(conn, "search for late sessions")
             matched = [self.time_to_match(conn, number) for number in range(1, self.plan.late + 1)]
+            with self.steps.step("tidying up"):
+                data.remove_waiting(conn)
         return Search(
             waiting=self.plan.waiting,
             share=share[0] - control[0],

@@ -69,6 +69,7 @@ def figures(report: Report) -> list[Figure]:
     p50 = median([run.wrk.p50_us for run in runs_over_http(report, one)]) / 1000
     return [
         goal(f"HTTP / pgbench at {most}", ratio, hundredths, at_least=1.2),
+        Figure(name="HTTP at its best / pgbench at its best", value=hundredths(best_ratio(report))),
         goal("p50 of a conversion at 1 connection, ms", p50, tenths, at_most=4.0),
         *big_figures(report),
         *cost_figures(report),
@@ -127,8 +128,9 @@ def machine_sentence(report: Report) -> str:
     found, plan = report.machine, report.plan
     return (
         f"{found.cores} cores ({found.processor}), shared by the load, the server and PostgreSQL; "
-        f"{found.memory_gib} GiB of memory; {found.system}; Python {found.python}; PostgreSQL {found.postgres}, "
-        f"embedded, fsync {found.fsync}, synchronous_commit {found.synchronous_commit}; "
+        f"{found.memory_gib} GiB of memory; {found.system}; Python {found.python}; "
+        f"PostgreSQL {found.postgres}, embedded, fsync {found.fsync}, "
+        f"synchronous_commit {found.synchronous_commit}; "
         f"{plan.sessions:,} sessions; {plan.rounds} rounds in turn, {plan.seconds} s each: "
         "the median, and in brackets the lowest and the highest."
     )
@@ -171,6 +173,16 @@ def runs_by_pgbench(report: Report, script: str, clients: int) -> list[SqlRun]:
 def ratios(http: Sequence[HttpRun], sql: Sequence[SqlRun]) -> list[float]:
     """Return the ratio of each round: both sides of it were measured within seconds."""
     return [one.wrk.rate / other.pgbench.rate for one, other in zip(http, sql, strict=True)]
+
+
+def best_ratio(report: Report) -> float:
+    """Return the ratio when each side may choose the number of connections that suits it best."""
+    http = [median([run.wrk.rate for run in runs_over_http(report, number)]) for number in CONNECTIONS]
+    sql = [
+        median([run.pgbench.rate for run in runs_by_pgbench(report, CONVERSION, number)])
+        for number in CONNECTIONS
+    ]
+    return max(http) / max(sql)
 
 
 def fsyncs(report: Report) -> list[str]:

@@ -23,10 +23,6 @@ MAX_BYTES = 64 * 1024
 log = structlog.get_logger()
 
 
-class ClientGoneError(ClosedloopError):
-    """The sender hung up before the whole body was here."""
-
-
 class Hook:
     """The endpoint; one for the process."""
 
@@ -40,8 +36,6 @@ class Hook:
         started = clock.elapsed()
         try:
             answer = await self.answer(scope, receive)
-        except ClientGoneError:
-            return
         except (ClosedloopError, OSError) as error:
             answer = answer_error(error)
         except Exception as error:
@@ -116,7 +110,7 @@ def check_site(reading: Reading, site: Site) -> None:
 
 
 async def read_body(headers: dict[bytes, bytes], receive: Any) -> bytes:  # noqa: ANN401 - ASGI
-    """Return the whole body. Raises TooLargeError as soon as it is known to be too large."""
+    """Return the whole body. Raises TooLargeError as soon as it is known, CallerError when it breaks off."""
     length = headers.get(b"content-length", b"0")
     if length.isdigit() and int(length) > MAX_BYTES:
         raise too_large()
@@ -125,7 +119,8 @@ async def read_body(headers: dict[bytes, bytes], receive: Any) -> bytes:  # noqa
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise ClientGoneError
+            # Mostly nobody is left to read this; whoever sent broken chunks is, and would get Granian's 500.
+            raise CallerError("body", "ended before it was whole: send it again")
         chunk = message.get("body", b"")
         size += len(chunk)
         if size > MAX_BYTES:
