@@ -24,6 +24,7 @@ from closedloop.telemetry import RESTORED, STAGE_FAILURES
 ROUND_S = 20.0
 BUDGET_S = 0.6
 CHUNK = 10_000
+FOLLOW_S = 2.5
 LIMIT_WAIT = "set local lock_timeout = '2s'"
 
 log = structlog.get_logger()
@@ -41,6 +42,8 @@ class ImageKeeper:
         self.reached = dict.fromkeys(sites, LAST)
         self.complete_at: dict[str, str] = {}
         self.refused: set[UUID] = set()
+        # One at a time: whoever waits for a held session must not take every connection from the others.
+        self.following = asyncio.Semaphore(1)
 
     async def follow(self, site: str, conversion_id: UUID) -> None:
         """Bring one session's list up to date now.
@@ -49,11 +52,11 @@ class ImageKeeper:
         it. Raises DatabaseRefusedError when the session's row refuses the change.
         """
         try:
-            async with borrowed(self.pool) as conn:
+            async with asyncio.timeout(FOLLOW_S), self.following, borrowed(self.pool) as conn:
                 wanted = await read_matched(conn, site, conversion_id)
                 if wanted is not None:
                     await self.put(conn, site, wanted)
-        except TransientError as error:
+        except (TransientError, TimeoutError) as error:
             log.info("image_follows_later", site=site, conversion_id=str(conversion_id), reason=str(error))
 
     async def put(self, conn: AsyncConnection[object], site: str, wanted: Imaged) -> bool:

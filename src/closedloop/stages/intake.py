@@ -88,7 +88,7 @@ class Intake:
             log.info("refused_not_kept", site=site.name, reason=str(error))
 
     def unit(self, site: Site, raw: RawWebhook, told: Sequence[ReportedConversion]) -> Unit:
-        """Return the unit of one webhook, its body sealed and its conversions complete."""
+        """Return the unit of one webhook, what people typed sealed, its conversions complete."""
         webhook_id = clock.new_id()
         return Unit(
             site=site.name,
@@ -97,10 +97,10 @@ class Intake:
                 source=raw.source,
                 received_at=raw.received_at,
                 method=raw.method,
-                query=raw.query,
+                query=self.sealer.seal(raw.query.encode()) if raw.query else b"",
                 content_type=raw.content_type,
                 user_agent=raw.user_agent,
-                body=self.sealer.seal(raw.body),
+                body=self.sealer.seal(raw.body) if raw.body else b"",
             ),
             conversions=[self.complete(site, raw.received_at, webhook_id, one) for one in told],
         )

@@ -59,7 +59,7 @@ with item as materialized (
 ), kept as (
     insert into closedloop.webhook (
            site, webhook_id, source, received_at, method, query, content_type, user_agent, body, outcome)
-    select %(site)s, webhook_id, source, received_at, method, query, content_type, user_agent,
+    select %(site)s, webhook_id, source, received_at, method, decode(query, 'base64'), content_type, user_agent,
            decode(body, 'base64'), 'accepted'
       from json_to_recordset(%(webhooks)s::json) as webhook (
            webhook_id uuid, source text, received_at timestamptz, method text, query text,

@@ -265,6 +265,18 @@ async def revise(
     )
 
 
+_CONFIRM = """
+    update closedloop.conversion
+       set told_at = %(told_at)s
+     where site = %(site)s and conversion_id = %(conversion_id)s
+"""
+
+
+async def confirm(conn: AsyncConnection[Any], site: str, conversion_id: UUID, told_at: datetime) -> None:
+    """Note that a known conversion's value was told again at this moment; the caller holds its lock."""
+    await conn.execute(_CONFIRM, {"site": site, "conversion_id": conversion_id, "told_at": told_at})
+
+
 def window_is_over(known: Known, received_at: datetime, window: timedelta) -> bool:
     """Return whether equal bytes received now are a new conversion, not a repetition."""
     return known.dedup_rule == "body" and received_at - known.received_at > window

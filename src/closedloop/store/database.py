@@ -10,12 +10,14 @@ from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
-from closedloop.errors import DatabaseAwayError, DatabaseConflictError, DatabaseRefusedError
+from closedloop.errors import DatabaseAwayError, DatabaseConflictError, DatabaseRefusedError, OperatorError
 
 # A process keeps one connection for the writer and at most this many others: the smallest Supabase
 # project has 60 in all and holds part of them itself (docs/protocols/supabase.md, 1.3).
-POOL_SIZE = 3
+POOL_SIZE = 4
 CONNECT_S = 3
+
+PRISMA = {"pgbouncer", "connection_limit", "pool_timeout", "schema", "statement_cache_size", "socket_timeout"}
 
 # Classes and codes of SQLSTATE after which the same request may succeed later, with nothing changed in it:
 # connection, insufficient resources (disk, memory, connections), operator intervention, system error,
@@ -27,8 +29,11 @@ CONFLICT_CODES = {"40001", "40P01"}
 
 
 def plain_conninfo(url: str) -> str:
-    """Return a conninfo that libpq takes: without Prisma's `pgbouncer`, with TLS on Supabase's hosts."""
-    settings = conninfo_to_dict(re.sub(r"([?&])pgbouncer=[^&]*&?", r"\1", url).rstrip("?&"))
+    """Return a conninfo that libpq takes: without Prisma's keys, with TLS on Supabase's hosts.
+
+    Raises OperatorError when it is no address of PostgreSQL; never shows the password in it.
+    """
+    settings = read_address(without_prisma(url))
     host = str(settings.get("host") or "")
     if host.endswith((".supabase.co", ".supabase.com")):
         settings.setdefault("sslmode", "require")
@@ -37,6 +42,33 @@ def plain_conninfo(url: str) -> str:
     settings.setdefault("keepalives_idle", 10)
     settings.setdefault("tcp_user_timeout", 10_000)
     return make_conninfo("", **settings)
+
+
+def without_prisma(url: str) -> str:
+    """Return an address without the keys that Supabase's page adds for Prisma, which libpq refuses."""
+    if not url.startswith(("postgresql://", "postgres://")):
+        return url
+    base, _, query = url.partition("?")
+    kept = [part for part in query.split("&") if part and part.partition("=")[0] not in PRISMA]
+    return f"{base}?{'&'.join(kept)}" if kept else base
+
+
+def read_address(url: str) -> dict[str, Any]:
+    """Return the settings in an address. Raises OperatorError, without the text that libpq shows."""
+    problem = ""
+    try:
+        settings = conninfo_to_dict(url)
+        if str(settings.get("port") or "0").replace(",", "").isdigit():
+            return settings
+        problem = "its port is not a number; "
+    except psycopg.ProgrammingError as error:
+        unknown = re.search(r'query parameter: "(\w+)"', str(error))
+        problem = f"it has the unknown parameter {unknown[1]}; " if unknown else ""
+    raise OperatorError(
+        f"DATABASE_URL is not an address of PostgreSQL: {problem}write "
+        "postgresql://user:password@host:port/database, and each of @ : / ? # [ ] % in the password "
+        "as %40 and so on"
+    )
 
 
 async def connect(conninfo: str) -> AsyncConnection[Any]:
@@ -115,4 +147,4 @@ def safe_sentence(error: Exception) -> str:
     """Return the first line of a database error, without the values that DETAIL would carry."""
     primary = getattr(getattr(error, "diag", None), "message_primary", None)
     text = primary or str(error).partition("\n")[0] or type(error).__name__
-    return re.sub(r"password=\S+|://[^@\s]*@", "…", str(text))[:200]
+    return re.sub(r"password\s*=\s*\S+|://[^@\s]*@", "…", str(text))[:200]

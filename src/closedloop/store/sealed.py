@@ -32,7 +32,7 @@ class Sealer:
         """Return what `seal` was given. Raises OperatorError when the key is another one."""
         try:
             return self.cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], None)
-        except InvalidTag as error:
+        except (InvalidTag, ValueError) as error:
             raise OperatorError(
                 "this was sealed with another deployment key; restore deployment.key in the data folder"
             ) from error

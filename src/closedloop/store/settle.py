@@ -16,6 +16,7 @@ from closedloop.store.conversions import (
     Known,
     Ledger,
     Recorded,
+    confirm,
     free_key,
     lock_known,
     recorded_by_event,
@@ -95,6 +96,8 @@ class Settler:
         elif change is not None:
             await revise(conn, site, conversion, known, change.value, change.currency)
             await note(conn, site, known.conversion_id, conversion, "revised", change.detail())
+        elif told_the_same(conversion, known):
+            await confirm(conn, site, known.conversion_id, conversion.received_at)
         if change is None and found is None:
             return await self.repeated(conn, site, conversion, known.conversion_id)
         recorded = Recorded(
@@ -157,6 +160,15 @@ class Money(msgspec.Struct, frozen=True, kw_only=True):
             "value_before": decimal_text(self.before),
             "currency_before": self.currency_before,
         }
+
+
+def told_the_same(conversion: Conversion, known: Known) -> bool:
+    """Return whether a deal's present value was told once more, later than before.
+
+    An older request that waited in a spool must not win over it.
+    """
+    told = conversion.told
+    return known.dedup_rule == "deal" and told.value is not None and conversion.received_at > known.told_at
 
 
 def revised_money(conversion: Conversion, known: Known) -> Money | None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import msgspec
 
+from closedloop.errors import OperatorError
+
 _SCHEMA = """
     create table if not exists spooled (
         place integer primary key autoincrement,
@@ -29,11 +31,18 @@ class Spool:
     """A queue on disk. `keep` returns after the bytes are on the disk (synchronous=FULL)."""
 
     def __init__(self, path: Path) -> None:
-        self.db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=5)
-        self.db.execute("pragma journal_mode=wal")
-        self.db.execute("pragma synchronous=full")
-        self.db.execute(_SCHEMA)
+        # SQLite gives its side files the mode of the file itself, which holds what people typed.
+        path.touch(mode=0o600)
         path.chmod(0o600)
+        self.db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=5)
+        try:
+            self.db.execute("pragma journal_mode=wal")
+            self.db.execute("pragma synchronous=full")
+            self.db.execute(_SCHEMA)
+        except sqlite3.Error as error:
+            raise OperatorError(
+                f"the spool {path} cannot be used: {error}; move it away and start again"
+            ) from error
 
     def keep(self, intakes: Sequence[bytes]) -> None:
         """Store these in order, all or none. Raises OSError when the disk does not take them."""

@@ -103,7 +103,7 @@ def test_broken_http_is_refused_and_harms_nobody(hook: Server, raw: bytes) -> No
 
 @pytest.mark.parametrize("rest", [("Transfer-Encoding: chunked", b"5\r\nab"), ("Content-Length: 10", b"{}")])
 def test_body_that_breaks_off_is_told_and_never_a_500(hook: Server, rest: tuple[str, bytes]) -> None:
-    """A tool with a defect reads what is wrong with what it sent; a 5xx would blame us, and come again for hours."""
+    """A tool with a defect reads what is wrong with what it sent; a 5xx would blame us for it."""
     with socket.create_connection(("127.0.0.1", hook.port), timeout=10) as connection:
         connection.sendall(request(rest[0], body=rest[1]))
         connection.shutdown(socket.SHUT_WR)

@@ -1,4 +1,8 @@
-"""Further web processes on the same port, for more than one core."""
+"""Further web processes on the same port, for more than one core.
+
+Each holds the other end of a pipe that nobody writes to: when it closes, the first process is gone, however
+it ended, and they end too.
+"""
 
 import subprocess
 import sys
@@ -44,7 +48,7 @@ class Children:
     def watch(self) -> None:
         """Keep one child running until `stop`."""
         while not self.stopping.is_set():
-            child = subprocess.Popen(self.command, env=self.environment)  # noqa: S603 - our own program
+            child = subprocess.Popen(self.command, env=self.environment, stdin=subprocess.PIPE)  # noqa: S603 - our own program
             self.running.append(child)
             code = child.wait()
             self.running.remove(child)

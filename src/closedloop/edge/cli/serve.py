@@ -70,6 +70,8 @@ async def serve(config: Config, url: str, start: Start, greeting: Greeting, chil
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
+    if start.joins:
+        loop.add_reader(sys.stdin.fileno(), stopped.set)
     process = Process(config, url, web=start.web, worker=start.worker)
     await process.start()
     try:

@@ -60,14 +60,15 @@ create table if not exists closedloop.event (
     primary key (site, event_id)
 );
 
--- The inbox: one HTTP request each, as it came. `body` is sealed with the deployment's key.
+-- The inbox: one HTTP request each, as it came. `query` and `body` hold what people typed, phones among it:
+-- both are sealed with the deployment's key, an empty one stays empty.
 create table if not exists closedloop.webhook (
     site text not null,
     webhook_id uuid not null,
     source text not null,
     received_at timestamptz not null,
     method text not null,
-    query text not null,
+    query bytea not null,
     content_type text not null,
     user_agent text not null,
     body bytea not null,
