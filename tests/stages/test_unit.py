@@ -51,7 +51,7 @@ def unit_of(*told: Conversion, body: bytes = b"sealed") -> Unit:
         source="hook",
         received_at=datetime(2026, 11, 24, tzinfo=UTC),
         method="POST",
-        query="a=1",
+        query=b"sealed",
         content_type="application/json",
         user_agent="Make/production",
         body=body,

@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-import typer
+from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner, Result
 
 from closedloop.config import Site
-from closedloop.edge.cli.inspect import inspect, inspect_generic, recorded_request
+from closedloop.edge.cli.inspect import inspect_generic, recorded_request
+from closedloop.edge.cli.main import app
 from closedloop.errors import OperatorError
 
 RECORDED = Path(__file__).resolve().parents[2] / "recorded" / "integrators"
@@ -21,9 +21,7 @@ HEAD = b"POST /hook?session_id=s HTTP/1.1\r\n"
 
 def run(*arguments: str | Path) -> Result:
     """Run the command as a program of its own."""
-    app = typer.Typer()
-    app.command()(inspect)
-    return CliRunner().invoke(app, list(map(str, arguments)))
+    return CliRunner().invoke(app, ["inspect", *map(str, arguments)])
 
 
 def test_accepted_request_shows_every_key() -> None:

@@ -5,10 +5,8 @@ import sys
 from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
-import typer
 
 from closedloop.config import Site, read_sites
 from closedloop.domain.conversion import ReportedConversion
@@ -31,24 +29,17 @@ class RecordedRequest(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
 
 
-def inspect(
-    source: Annotated[str, typer.Argument(help=f"Who sent it: {', '.join(SOURCES)}.")],
-    file: Annotated[Path, typer.Argument(help="One HTTP request, byte for byte.")],
-    config: Annotated[Path | None, typer.Option(help="closedloop.toml, for the site's time zone.")] = None,
-) -> None:
-    """Show what is read in one recorded request; exit code 1 when it would be refused.
-
-    Example: closedloop inspect generic tests/recorded/integrators/make-json.http
-    """
+def run(source: str, file: Path, config: Path | None) -> int:
+    """Print what is read in one recorded request and return the exit code: 1 when it would be refused."""
     try:
-        _check_source(source)
+        check_source(source)
         sites = () if config is None else read_sites(config).values()
         told = inspect_generic(_bytes_of(file), now=clock.now(), sites=sites)
     except OperatorError as error:
         sys.stderr.write(f"{error}\n")
-        raise typer.Exit(WRONG_USE) from error
+        return WRONG_USE
     sys.stdout.write(json.dumps(told, ensure_ascii=False, indent=2) + "\n")
-    raise typer.Exit(0 if told["accept"] else 1)
+    return 0 if told["accept"] else 1
 
 
 def inspect_generic(raw: bytes, *, now: datetime, sites: Collection[Site] = ()) -> dict[str, object]:
@@ -142,7 +133,8 @@ def _refused(reason: str) -> dict[str, object]:
     return {"source": "generic", "accept": False, "reason": reason, "events": []}
 
 
-def _check_source(source: str) -> None:
+def check_source(source: str) -> None:
+    """Raise OperatorError for a source that nothing here can read."""
     if source not in SOURCES:
         raise OperatorError(f"There is no source {source!r}; known are: {', '.join(SOURCES)}.")
 

@@ -1,124 +1,142 @@
-"""The command line: one function for each command; errors that a person can mend become one sentence."""
+"""The command line: one function for each command; errors that a person can mend become one sentence.
+
+A command is imported when it runs: `serve` would keep in memory for ever what only others need.
+"""
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
-import typer
+import click
 
+from closedloop import __version__
 from closedloop.errors import ClosedloopError
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Takes a deal won in a CRM back to the website session that earned it.",
-)
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(path_type=Path)
 
-DataDir = Annotated[
-    Path | None, typer.Option(help="Folder for keys, the spool and the embedded PostgreSQL. [./data]")
-]
-ConfigPath = Annotated[Path | None, typer.Option("--config", help="closedloop.toml; optional.")]
-Host = Annotated[str, typer.Option(help="Address to listen on.")]
-Port = Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)]
+data_dir = click.option(
+    "--data-dir", type=FOLDER, help="Folder for keys, the spool and the embedded PostgreSQL.  [./data]"
+)
+config = click.option("--config", type=FILE, help="closedloop.toml; optional.")
+host = click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+port = click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="Port to listen on; 0 takes a free one.",
+)
+as_json = click.option("--json", "as_json", is_flag=True, help="Print data as JSON.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, message="%(version)s")
+def app() -> None:
+    """Take a deal won in a CRM back to the website session that earned it."""
 
 
 @app.command()
-def serve(
-    host: Host = "127.0.0.1",
-    port: Port = 8000,
-    data_dir: DataDir = None,
-    config: ConfigPath = None,
-    workers: Annotated[int, typer.Option(help="Web processes on the port.", min=1, max=64)] = 1,
-) -> None:
+@host
+@port
+@data_dir
+@config
+@click.option(
+    "--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Web processes on the port."
+)
+def serve(**told: Any) -> None:  # noqa: ANN401 - the options above
     """Run everything. Without DATABASE_URL an embedded PostgreSQL starts in the data folder.
 
+    \b
     Example: closedloop serve --host 0.0.0.0 --port 8000 --data-dir /var/lib/closedloop
-    """
+    """  # noqa: D301 - \b is click's own mark
     from closedloop.edge.cli.serve import Start, run
 
-    run(Start(host=host, port=port, data_dir=data_dir, config=config, workers=workers))
+    run(Start(**told))
 
 
 @app.command()
-def web(
-    host: Host = "127.0.0.1",
-    port: Port = 8000,
-    data_dir: DataDir = None,
-    config: ConfigPath = None,
-    joins: Annotated[bool, typer.Option("--joins", hidden=True)] = False,  # noqa: FBT002 - a flag
-) -> None:
+@host
+@port
+@data_dir
+@config
+@click.option("--joins", is_flag=True, hidden=True)
+def web(**told: Any) -> None:  # noqa: ANN401 - the options above
     """Run the half that answers HTTP, for more than one machine.
 
+    \b
     Example: DATABASE_URL=postgresql://… closedloop web --host 0.0.0.0 --port 8000
-    """
+    """  # noqa: D301 - \b is click's own mark
     from closedloop.edge.cli.serve import Start, run
 
-    run(Start(worker=False, host=host, port=port, data_dir=data_dir, config=config, joins=joins))
+    run(Start(worker=False, **told))
 
 
 @app.command()
-def worker(data_dir: DataDir = None, config: ConfigPath = None) -> None:
+@data_dir
+@config
+def worker(**told: Any) -> None:  # noqa: ANN401 - the options above
     """Run the half that matches late sessions and keeps goal lists whole.
 
+    \b
     Example: DATABASE_URL=postgresql://… closedloop worker
-    """
+    """  # noqa: D301 - \b is click's own mark
     from closedloop.edge.cli.serve import Start, run
 
-    run(Start(web=False, data_dir=data_dir, config=config))
+    run(Start(web=False, **told))
 
 
 @app.command()
-def inspect(
-    source: Annotated[str, typer.Argument(help="Who sent it: generic.")],
-    file: Annotated[Path, typer.Argument(help="One HTTP request, byte for byte.")],
-    config: ConfigPath = None,
-) -> None:
+@click.argument("source")
+@click.argument("file", type=FILE)
+@config
+def inspect(source: str, file: Path, config: Path | None) -> None:
     """Show what is read in one recorded request; exit code 1 when it would be refused.
 
+    \b
     Example: closedloop inspect generic tests/recorded/integrators/make-json.http
-    """
-    from closedloop.edge.cli.inspect import inspect as run
+    """  # noqa: D301 - \b is click's own mark
+    from closedloop.edge.cli.inspect import run
 
-    run(source, file, config)
+    raise SystemExit(run(source, file, config))
 
 
 @app.command()
-def demo(
-    once: Annotated[bool, typer.Option("--once", help="Stop after the story.")] = False,  # noqa: FBT002 - a flag
-    data_dir: Annotated[Path | None, typer.Option(help="A new folder to play in. [a temporary one]")] = None,
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print rows and checks as JSON.")] = False,  # noqa: FBT002 - a flag
-) -> None:
+@click.option("--once", is_flag=True, help="Stop after the story.")
+@click.option("--data-dir", type=FOLDER, help="A new folder to play in.  [a temporary one]")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port to listen on.  [a free one]")
+@as_json
+def demo(**told: Any) -> None:  # noqa: ANN401 - the options above
     """Show the whole way of a deal on a server of its own, and check every row of it.
 
+    \b
     Example: closedloop demo --once
-    """
+    """  # noqa: D301 - \b is click's own mark
     from closedloop.edge.cli.demo import Demo, run
 
-    raise typer.Exit(run(Demo(once=once, data_dir=data_dir, port=port, as_json=as_json)))
+    raise SystemExit(run(Demo(**told)))
 
 
 @app.command()
-def bench(
-    sessions: Annotated[int, typer.Option(help="Sessions in the table.", min=1)] = 1_000_000,
-    seconds: Annotated[int, typer.Option(help="Length of each run of a load.", min=1)] = 8,
-    quick: Annotated[bool, typer.Option("--quick", help="Half a minute; the figures mean little.")] = False,  # noqa: FBT002 - a flag
-    big: Annotated[bool, typer.Option("--big", help="Also with ten times the sessions.")] = False,  # noqa: FBT002 - a flag
-    write: Annotated[
-        Path | None, typer.Option(help="Page to put the report into, between its marks.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print every run as JSON.")] = False,  # noqa: FBT002 - a flag
-) -> None:
+@click.option(
+    "--sessions", type=click.IntRange(1), default=1_000_000, show_default=True, help="Sessions in the table."
+)
+@click.option(
+    "--seconds", type=click.IntRange(1), default=8, show_default=True, help="Length of each run of a load."
+)
+@click.option("--quick", is_flag=True, help="Half a minute; the figures mean little.")
+@click.option("--big", is_flag=True, help="Also with ten times the sessions.")
+@click.option("--write", type=FILE, help="Page to put the report into, between its marks.")
+@as_json
+def bench(write: Path | None, as_json: bool, **told: Any) -> None:  # noqa: ANN401, FBT001 - the options above
     """Measure this machine: conversions over HTTP beside the same work as plain SQL. Needs wrk.
 
+    \b
     Example: closedloop bench --write docs/performance.md
-    """
+    """  # noqa: D301 - \b is click's own mark
     from closedloop.edge.cli.bench import Wanted, chosen_plan, run
 
-    plan = chosen_plan(sessions=sessions, seconds=seconds, quick=quick, big=big)
-    raise typer.Exit(run(Wanted(plan=plan, write=write, as_json=as_json)))
+    raise SystemExit(run(Wanted(plan=chosen_plan(**told), write=write, as_json=as_json)))
 
 
 def main() -> None:
