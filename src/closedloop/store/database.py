@@ -25,6 +25,7 @@ PRISMA = {"pgbouncer", "connection_limit", "pool_timeout", "schema", "statement_
 # read-only transaction (a full Supabase project, a standby).
 AWAY_CLASSES = {"08", "53", "57", "58", "42", "28", "3D", "3F"}
 AWAY_CODES = {"25006", "55P03"}
+PASSWORD = re.compile(r"password\s*=\s*(?:'[^']*'|\S+)|://[^@\s]*@")
 CONFLICT_CODES = {"40001", "40P01"}
 
 
@@ -147,4 +148,4 @@ def safe_sentence(error: Exception) -> str:
     """Return the first line of a database error, without the values that DETAIL would carry."""
     primary = getattr(getattr(error, "diag", None), "message_primary", None)
     text = primary or str(error).partition("\n")[0] or type(error).__name__
-    return re.sub(r"password\s*=\s*\S+|://[^@\s]*@", "…", str(text))[:200]
+    return PASSWORD.sub("…", str(text))[:200]

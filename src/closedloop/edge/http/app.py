@@ -33,7 +33,7 @@ def make_app(process: Process) -> ASGIApp:
         )
 
     async def application(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 - ASGI
-        if scope["type"] == "http" and scope["path"] == PATH:
+        if scope["type"] == "http" and scope["path"].rstrip("/") == PATH:
             await hook(scope, receive, send)
         else:
             await rest(scope, receive, send)
