@@ -25,7 +25,7 @@ PRISMA = {"pgbouncer", "connection_limit", "pool_timeout", "schema", "statement_
 # read-only transaction (a full Supabase project, a standby).
 AWAY_CLASSES = {"08", "53", "57", "58", "42", "28", "3D", "3F"}
 AWAY_CODES = {"25006", "55P03"}
-PASSWORD = re.compile(r"password\s*=\s*(?:'[^']*'|\S+)|://[^@\s]*@")
+PASSWORD = re.compile(r"password\s*=\s*(?:'(?:[^'\\]|\\.)*'|\S+)|://\S*@", re.IGNORECASE)
 CONFLICT_CODES = {"40001", "40P01"}
 
 

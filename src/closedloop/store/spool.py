@@ -32,14 +32,14 @@ class Spool:
 
     def __init__(self, path: Path) -> None:
         # SQLite gives its side files the mode of the file itself, which holds what people typed.
-        path.touch(mode=0o600)
-        path.chmod(0o600)
-        self.db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=5)
         try:
+            path.touch(mode=0o600)
+            path.chmod(0o600)
+            self.db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=5)
             self.db.execute("pragma journal_mode=wal")
             self.db.execute("pragma synchronous=full")
             self.db.execute(_SCHEMA)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise OperatorError(
                 f"the spool {path} cannot be used: {error}; move it away and start again"
             ) from error
