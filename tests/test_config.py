@@ -335,3 +335,14 @@ def test_serve_with_mistakes_prints_them_and_ends_with_1(tmp_path: Path) -> None
     assert len(lines) == 4
     assert all(line.startswith("closedloop: closedloop.toml: sites.default.") for line in lines)
     assert [path.name for path in tmp_path.iterdir()] == ["closedloop.toml"]
+
+
+def test_broken_deployment_key_is_not_replaced(read: Read, tmp_path: Path) -> None:
+    """A new key in its place would make everything unreadable that the old one sealed."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "deployment.key").write_text("half a key")
+
+    with pytest.raises(ConfigError, match=r"deployment\.key: is not 64 hexadecimal digits"):
+        read()
+
+    assert (tmp_path / "data" / "deployment.key").read_text() == "half a key"

@@ -273,11 +273,17 @@ def read_config(
         sites=sites,
         data_dir=folder.resolve(),
         database_url=environment.get("DATABASE_URL") or None,
-        deployment_key=bytes.fromhex(
-            kept_secret(folder / "deployment.key", lambda: secrets.token_hex(32))[0]
-        ),
+        deployment_key=read_deployment_key(folder / "deployment.key"),
         new_webhook_key=made,
     )
+
+
+def read_deployment_key(path: Path) -> bytes:
+    """Return the 32 bytes by which this deployment seals and hashes, made once and the same on each machine."""
+    key, _ = kept_secret(path, lambda: secrets.token_hex(32))
+    if not re.fullmatch(r"[0-9a-f]{64}", key):
+        raise ConfigError([f"{path}: is not 64 hexadecimal digits; put back the file that was here first"])
+    return bytes.fromhex(key)
 
 
 def as_table(value: object) -> Table | None:
