@@ -87,6 +87,54 @@ def worker(**told: Any) -> None:  # noqa: ANN401 - the options above
 
 
 @app.command()
+@click.option("--export", "folder", type=FOLDER, help="Write them here, for `supabase db push`; nothing else.")
+@data_dir
+@config
+@as_json
+def migrate(**told: Any) -> None:  # noqa: ANN401 - the options above
+    """Bring our own schema in the database up to date; safe when two do it at once.
+
+    \b
+    Example: DATABASE_URL=postgresql://… closedloop migrate
+    """  # noqa: D301 - \b is click's own mark
+    from closedloop.edge.cli.migrate import Wanted, run
+
+    raise SystemExit(run(Wanted(**told)))
+
+
+@app.command()
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Only say what was found and what would be done.")
+@data_dir
+@config
+@as_json
+def adopt(**told: Any) -> None:  # noqa: ANN401 - the options above
+    """Say what a user_analytics of yours needs, then do it while its script goes on writing.
+
+    \b
+    Example: DATABASE_URL=postgresql://… closedloop adopt --dry-run
+    """  # noqa: D301 - \b is click's own mark
+    from closedloop.edge.cli.adopt import Wanted, run
+
+    raise SystemExit(run(Wanted(**told)))
+
+
+@app.command()
+@data_dir
+@config
+@as_json
+def doctor(**told: Any) -> None:  # noqa: ANN401 - the options above
+    """Check everything that has to be right, and say of each thing how to mend it.
+
+    \b
+    Example: DATABASE_URL=postgresql://… closedloop doctor
+    """  # noqa: D301 - \b is click's own mark
+    from closedloop.edge.cli.doctor import Wanted, run
+
+    raise SystemExit(run(Wanted(**told)))
+
+
+@app.command()
 @click.argument("source")
 @click.argument("file", type=FILE)
 @config
