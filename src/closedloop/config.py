@@ -279,7 +279,7 @@ def read_config(
 
 
 def read_deployment_key(path: Path) -> bytes:
-    """Return the 32 bytes by which this deployment seals and hashes, made once and the same on each machine."""
+    """Return the 32 bytes by which this deployment seals and hashes: made once, the same on each machine."""
     key, _ = kept_secret(path, lambda: secrets.token_hex(32))
     if not re.fullmatch(r"[0-9a-f]{64}", key):
         raise ConfigError([f"{path}: is not 64 hexadecimal digits; put back the file that was here first"])

@@ -21,6 +21,11 @@ def jitter(seconds: float) -> float:
     return seconds * random.uniform(0.8, 1.2)
 
 
+def pause(seconds: float) -> None:
+    """Wait, a fifth shorter or longer; for commands, never for the server's loop."""
+    time.sleep(jitter(seconds))
+
+
 class IdMaker:
     """Makes ids that sort by the time of their making (UUID version 7, RFC 9562), strictly in one process."""
 

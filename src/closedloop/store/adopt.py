@@ -1,11 +1,9 @@
 """Adoption: somebody's public.user_analytics gets what our statements need, while its owner's script goes on.
 
-Adds a column `site` (catalog only), indexes (built concurrently) and the private schema. Changes no row, grant,
-policy, view or default of theirs. May be interrupted anywhere: run again it goes on where it ended.
+Adds a column `site` (catalog only), indexes (built concurrently) and the private schema. Changes no row,
+grant, policy, view or default of theirs. May be interrupted anywhere: run again it goes on where it ended.
 """
 
-import random
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -110,8 +108,10 @@ class Adoption:
         self.found = found
         self.plan = make_plan(found, missing, self.sites)
 
-    def carry_out(self, now: datetime, tell: Tell) -> None:
+    def carry_out(self, now: datetime, tell: Tell, pause: Callable[[float], None]) -> None:
         """Do what the plan says, step by step; nothing at all when it has refusals.
+
+        `pause` waits for a number of seconds between two tries for the lock of the table.
 
         Raises OperatorError or DatabaseAwayError with what to do; run again it goes on where it ended.
         """
@@ -125,7 +125,7 @@ class Adoption:
             tell(Progress(step="migrations", share=1.0, note="done"))
         self.lift_timeouts()
         if self.plan.add_site:
-            add_site(self.conn, tell)
+            add_site(self.conn, tell, pause)
         for index in self.plan.indexes:
             self.build(index, tell)
         if self.plan.record is not None:
@@ -134,7 +134,7 @@ class Adoption:
             tell(Progress(step="record", share=1.0, note="done"))
 
     def lift_timeouts(self) -> None:
-        """Let an index build take its time where settings of a connection are its own: not behind a pooler."""
+        """Let an index build take its time where a connection keeps its settings: not behind a pooler."""
         if self.found.direct or is_session_mode(self.conninfo):
             with translated():
                 self.conn.execute("set statement_timeout = 0")
@@ -151,7 +151,7 @@ class Adoption:
             )
             with translated():
                 self.conn.execute(_DROP_INDEX.format(name))
-        statement = _CREATE_INDEX.format(sql.Identifier(index.name), sql.SQL(index.sql))  # type: ignore[arg-type]
+        statement = _CREATE_INDEX.format(sql.Identifier(index.name), sql.SQL(index.sql))  # pyright: ignore[reportArgumentType] - made of constants
         with ThreadPoolExecutor(max_workers=1) as pool:
             building = pool.submit(self.conn.execute, statement)
             try:
@@ -191,7 +191,7 @@ _ADD_SITE = """
 """
 
 
-def add_site(conn: Connection[Any], tell: Tell, *, pause: Callable[[float], None] = time.sleep) -> None:
+def add_site(conn: Connection[Any], tell: Tell, pause: Callable[[float], None]) -> None:
     """Add the column, in a transaction of its own that waits at most half a second for its lock.
 
     Steps back and tries again for some two minutes, so that writers behind it are held up for a moment only.
@@ -205,10 +205,10 @@ def add_site(conn: Connection[Any], tell: Tell, *, pause: Callable[[float], None
         holders = read_holders(conn)
         note = f"try {attempt} of {LOCK_TRIES}: the table is held by {' and '.join(holders) or 'somebody'}"
         tell(Progress(step="site", share=None, note=note))
-        pause(PAUSE_S * random.uniform(0.5, 1.5))  # noqa: S311 - spreads load, protects nothing
+        pause(PAUSE_S)
     raise OperatorError(
-        f"the column site could not be added: the table was held all the time by {' and '.join(holders)}; end "
-        "that transaction, then run closedloop adopt again"
+        f"the column site could not be added: the table was held all the time by {' and '.join(holders)}; "
+        "end that transaction, then run closedloop adopt again"
     )
 
 
@@ -277,6 +277,12 @@ def read_progress(conn: Connection[Any], oid: int) -> tuple[float, str]:
     return begin + size * min(1.0, blocks if counter == "blocks" else tuples), words
 
 
+_FIND_LONG = (
+    "select id from public.user_analytics where length(session_id::text) > 500 "
+    "or length(analytics_data -> 'ids' ->> 'ym_uid') > 500"
+)
+
+
 def why_not_built(index: WantedIndex, error: psycopg.Error, found: Found) -> Exception:
     """Return the error of ours for a build that failed: what happened and what to do."""
     failed = f"the index {index.name} could not be built"
@@ -287,9 +293,8 @@ def why_not_built(index: WantedIndex, error: psycopg.Error, found: Found) -> Exc
             problem = f"{failed} in time ({safe_sentence(error)}; {timeout}); {SESSION_MODE}, {again}"
         case psycopg.errors.ProgramLimitExceeded():
             problem = (
-                f"{failed}: some row has an identifier of thousands of characters ({safe_sentence(error)}); find "
-                "it with: select id from public.user_analytics where length(session_id::text) > 500 or "
-                f"length(analytics_data -> 'ids' ->> 'ym_uid') > 500; mend it, {again}"
+                f"{failed}: some row has an identifier of thousands of characters ({safe_sentence(error)}); "
+                f"find it with: {_FIND_LONG}; mend it, {again}"
             )
         case psycopg.errors.DiskFull():
             problem = (

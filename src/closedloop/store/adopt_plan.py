@@ -108,7 +108,7 @@ def unfit_columns(found: Found) -> list[Refusal]:
         "timestamp": (TIME_TYPES, "timestamptz default now()"),
         "analytics_data": (DATA_TYPES, "jsonb"),
     }
-    refusals = []
+    refusals: list[Refusal] = []
     for name, (types, as_ours) in wanted.items():
         column = found.column(name)
         quoted = '"timestamp"' if name == "timestamp" else name
@@ -134,7 +134,7 @@ def plain_type(name: str) -> str:
 def unfit_rights(found: Found) -> list[Refusal]:
     """Return what our role may not do but has to."""
     table = found.table
-    refusals = []
+    refusals: list[Refusal] = []
     if table.read_only:
         problem = "the database takes no writes: it is read-only or a standby"
         mend = "on Supabase's free plan this is what a database above 500 MB answers: free space first"
@@ -239,7 +239,7 @@ def warnings_of(found: Found, shape: SessionTable, sites: Sequence[str]) -> list
 
 def warnings_of_columns(found: Found, shape: SessionTable, sites: Sequence[str]) -> list[str]:
     """Return what is unusual in the shape of the table."""
-    lines = []
+    lines: list[str] = []
     if not shape.has_site:
         column = found.column("site")
         kind = column.type if column is not None else ""
@@ -255,8 +255,8 @@ def warnings_of_columns(found: Found, shape: SessionTable, sites: Sequence[str])
         lines.append("The column id is not declared unique; rows with the same id would get the same goals.")
     if shape.data_type == "json":
         lines.append(
-            "analytics_data is json, not jsonb: every value keeps its bytes, but the blanks between the keys of "
-            "a session that gets a goal are lost, and finding by ym_uid is slower."
+            "analytics_data is json, not jsonb: every value keeps its bytes, but the blanks between the keys "
+            "of a session that gets a goal are lost, and finding by ym_uid is slower."
         )
     others = [name for name in found.publications if name != "supabase_realtime"]
     if others and found.column("site") is None and shape.has_site:
@@ -268,7 +268,7 @@ def warnings_of_columns(found: Found, shape: SessionTable, sites: Sequence[str])
 
 def warnings_of_rows(found: Found) -> list[str]:
     """Return what is unusual in the rows."""
-    lines = []
+    lines: list[str] = []
     if found.table.rows_hidden:
         lines.append(
             f"Row level security hides rows from the role {found.table.role}; {policy_for(found.table.role)}"
@@ -300,7 +300,7 @@ def warnings_of_build(found: Found) -> list[str]:
     if found.direct or not timeout_s or seconds * 2 < timeout_s:
         return []
     line = (
-        f"A pooler stands before the database, where statement_timeout ({timeout_s:.0f} s) cannot be lifted, and "
-        f"the build of an index may take longer; {SESSION_MODE}."
+        f"A pooler stands before the database, where statement_timeout ({timeout_s:.0f} s) cannot be lifted, "
+        f"and the build of an index may take longer; {SESSION_MODE}."
     )
     return [line]

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Self, TextIO
 
 import click
 import msgspec
@@ -46,7 +46,7 @@ def run(wanted: Wanted) -> int:
         done = not plan.refusals and not wanted.dry_run and (plan.is_done or agreed(wanted, sys.stdin))
         if done and not plan.is_done:
             with Bars(console) as bars:
-                adoption.carry_out(clock.now(), bars.tell)
+                adoption.carry_out(clock.now(), bars.tell, clock.pause)
             console.print(f"Adopted. Your rows, columns, grants, policies and RLS are as they were. {NEXT}")
     if wanted.as_json:
         sys.stdout.write(json.dumps(as_data(adoption.found, plan, done=done), indent=2) + "\n")
@@ -112,7 +112,7 @@ def say_plan(console: Console, plan: Plan) -> None:
 
 def plan_lines(plan: Plan) -> list[str]:
     """Return the steps in words, each with its cost."""
-    lines = []
+    lines: list[str] = []
     if plan.migrations:
         lines.append(f"make our own schema closedloop ({listed(plan.migrations)}): touches nothing of yours")
     if plan.add_site:
@@ -121,13 +121,15 @@ def plan_lines(plan: Plan) -> list[str]:
             "rewritten; waits at most half a second at a time for its lock"
         )
     lines += [
-        f"{'rebuild' if index.rebuild else 'build'} the index {index.name} concurrently: writers go on; about "
-        f"{index.bytes / MEGABYTE:.1f} MB and {index.seconds} s"
+        f"{'rebuild' if index.rebuild else 'build'} the index {index.name} concurrently: writers go on; "
+        f"about {index.bytes / MEGABYTE:.1f} MB and {index.seconds} s"
         for index in plan.indexes
     ]
     lines += [f"use your index {name}: it serves as it is" for name in plan.reused if lines]
     if plan.record is not None:
-        lines.append("note the shape of the table in closedloop.session_table: from then on the server uses it")
+        lines.append(
+            "note the shape of the table in closedloop.session_table: from then on the server uses it"
+        )
     return lines
 
 
@@ -142,10 +144,12 @@ class Bars:
     def __init__(self, console: Console) -> None:
         self.console = console
         words = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}")
-        self.progress = Progress(*words, TimeElapsedColumn(), console=console, disable=not console.is_terminal)
+        self.progress = Progress(
+            *words, TimeElapsedColumn(), console=console, disable=not console.is_terminal
+        )
         self.tasks: dict[str, TaskID] = {}
 
-    def __enter__(self) -> "Bars":
+    def __enter__(self) -> Self:
         self.progress.start()
         return self
 

@@ -1,4 +1,4 @@
-"""Which database a command works on: DATABASE_URL, or the embedded one, started for as long as it is needed."""
+"""Which database a command works on: DATABASE_URL, or the embedded one for as long as it is needed."""
 
 import contextlib
 from collections.abc import Generator

@@ -87,7 +87,9 @@ def worker(**told: Any) -> None:  # noqa: ANN401 - the options above
 
 
 @app.command()
-@click.option("--export", "folder", type=FOLDER, help="Write them here, for `supabase db push`; nothing else.")
+@click.option(
+    "--export", "folder", type=FOLDER, help="Write them here, for `supabase db push`; nothing else."
+)
 @data_dir
 @config
 @as_json
