@@ -175,7 +175,10 @@ def test_relay_passes_requests_unchanged(server: MakeServer, relay: StartRelay, 
     send(closedloop.url + HOOK, CASES[case])
 
     assert len(rows(closedloop, b"select from closedloop.conversion")) == 1
-    assert len(rows(closedloop, b"select distinct method, length(query), content_type from closedloop.webhook")) == 1
+    assert (
+        len(rows(closedloop, b"select distinct method, length(query), content_type from closedloop.webhook"))
+        == 1
+    )
 
 
 def test_relay_records_in_the_session(server: MakeServer, relay: StartRelay) -> None:
