@@ -111,7 +111,8 @@ def state_of(url: str) -> dict[str, object]:
 BEFORE = "session_id::text not like 'script-%'"
 CATALOGUE = """
 select c.relfilenode::text, c.relacl::text, c.relrowsecurity::text, c.relowner::text,
-       (select string_agg(policyname || coalesce(qual, '') || coalesce(with_check, ''), ',' order by policyname)
+       (select string_agg(policyname || coalesce(qual, '') || coalesce(with_check, ''), ','
+               order by policyname)
           from pg_policies where tablename = 'user_analytics'),
        (select string_agg(pg_get_viewdef(ev_class), ',') from pg_rewrite where ev_class in (
           select oid from pg_class where relname = 'sessions_by_page')),

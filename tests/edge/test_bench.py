@@ -65,6 +65,7 @@ REPORT = Report(
     http=[http_run(connections) for connections in CONNECTIONS],
     sql=[sql_run(script, clients) for clients in CONNECTIONS for script in (CONVERSION, INSERT)],
     big=[],
+    big_sql=[],
     search=Search(waiting=1000, share=0.021, share_idle=0.01, server_share=0.004, matched_s=[0.9]),
 )
 

@@ -25,18 +25,18 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     database_size: int
     connections: int
     max_connections: int
-    encrypted: bool
     backend_pid: int
 
 
 class Rights(msgspec.Struct, frozen=True, kw_only=True):
-    """What our role may do."""
+    """What our role may do; None for what is not there: the table, or our schema."""
 
     role: str
-    select_sessions: bool
-    update_sessions: bool
-    use_schema: bool
-    rows_hidden: bool
+    select_sessions: bool | None
+    update_sessions: bool | None
+    use_schema: bool | None
+    read_schema: bool  # every table of ours
+    rows_hidden: bool | None
 
 
 _SERVER = """
@@ -44,18 +44,36 @@ _SERVER = """
            pg_is_in_recovery() or current_setting('transaction_read_only')::boolean as read_only,
            clock_timestamp() as at,
            pg_database_size(current_database()) as database_size,
-           (select count(*) from pg_stat_activity where backend_type = 'client backend') as connections,
+           (select coalesce(sum(numbackends), 0)::integer from pg_stat_database) as connections,
            current_setting('max_connections')::integer as max_connections,
-           coalesce((select ssl from pg_stat_ssl where pid = pg_backend_pid()), false) as encrypted,
            pg_backend_pid() as backend_pid
 """
 
+# Rows are hidden unless a policy gives all of them to our role, to be read and to be changed.
 _RIGHTS = """
     select current_user::text as role,
-           has_table_privilege('public.user_analytics', 'select') as select_sessions,
-           has_table_privilege('public.user_analytics', 'update') as update_sessions,
-           has_schema_privilege('closedloop', 'usage') as use_schema,
-           row_security_active('public.user_analytics') as rows_hidden
+           has_table_privilege(sessions.oid, 'select') as select_sessions,
+           has_table_privilege(sessions.oid, 'update') as update_sessions,
+           has_schema_privilege(to_regnamespace('closedloop')::oid, 'usage') as use_schema,
+           not exists (select
+                         from pg_class c
+                        where c.relnamespace = to_regnamespace('closedloop') and c.relkind in ('r', 'p')
+                          and not has_table_privilege(c.oid, 'select')) as read_schema,
+           row_security_active(sessions.oid) and exists (
+           select
+             from unnest(array['SELECT', 'UPDATE']) as need (cmd)
+            where not exists (
+                  select
+                    from pg_policies policy
+                   where policy.schemaname = 'public' and policy.tablename = 'user_analytics'
+                     and policy.permissive = 'PERMISSIVE' and policy.cmd in ('ALL', need.cmd)
+                     and policy.qual = 'true'
+                     and exists (select
+                                   from unnest(policy.roles) as given (name)
+                                   left join pg_roles role on role.rolname = given.name
+                                  where given.name = 'public' or pg_has_role(role.oid, 'usage')))
+           ) as rows_hidden
+      from (select to_regclass('public.user_analytics')::oid as oid) sessions
 """
 
 # What a role of the REST API has in our schema; PostgreSQL's default gives nothing.
@@ -69,7 +87,8 @@ _API_RIGHTS = """
            select 'closedloop.' || c.relname
              from pg_class c
             where c.relnamespace = to_regnamespace('closedloop') and c.relkind in ('r', 'p')
-              and has_table_privilege(role.oid, c.oid, 'select, insert, update, delete')
+              and (has_table_privilege(role.oid, c.oid, 'select, insert, update, delete, truncate')
+                   or has_any_column_privilege(role.oid, c.oid, 'select, insert, update'))
            ) what
      where role.rolname = any(%(roles)s)
      order by 1
@@ -83,7 +102,8 @@ _OPEN_SESSIONS = """
       join pg_class c
         on c.oid = to_regclass('public.user_analytics')
      where role.rolname in ('anon', 'authenticated')
-       and has_table_privilege(role.oid, c.oid, privilege.name)
+       and case privilege.name when 'DELETE' then has_table_privilege(role.oid, c.oid, 'delete')
+                else has_any_column_privilege(role.oid, c.oid, privilege.name) end
        and (not c.relrowsecurity
             or exists (select
                          from pg_policies policy
@@ -101,7 +121,7 @@ def read_server(conn: Connection[Any]) -> Server:
 
 
 def read_rights(conn: Connection[Any]) -> Rights:
-    """Return what our role may do; the table and the schema have to be there."""
+    """Return what our role may do. Raises DatabaseAwayError."""
     return _one(conn, Rights, _RIGHTS)
 
 

@@ -99,6 +99,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     http: Sequence[HttpRun]
     sql: Sequence[SqlRun]
     big: Sequence[HttpRun]
+    big_sql: Sequence[SqlRun]  # one small row beside it: whether the machine itself became slower
     search: Search
 
     @property
@@ -118,6 +119,7 @@ class Bench:
         self.http: list[HttpRun] = []
         self.big: list[HttpRun] = []
         self.sql: list[SqlRun] = []
+        self.big_sql: list[SqlRun] = []
         self.loaded: list[Memory] = []
 
     def measure(self) -> Report:
@@ -148,6 +150,7 @@ class Bench:
             http=self.http,
             sql=self.sql,
             big=self.big,
+            big_sql=self.big_sql,
             search=search,
         )
 
@@ -279,6 +282,7 @@ class Bench:
             for connections in (CONNECTIONS[0], CONNECTIONS[-1]):
                 run = f"b{number}c{connections}"
                 self.big.append(self.over_http(run, self.plan.big_sessions, connections))
+                self.big_sql.append(self.by_pgbench(INSERT, connections))
 
 
 def write_until(conn: Connection[Any], over: threading.Event) -> None:

@@ -92,6 +92,10 @@ def big_figures(report: Report) -> list[Figure]:
         if big:
             name = f"p50 at {connections} with {report.plan.big_sessions:,} sessions, times that with fewer"
             found.append(goal(name, median(big) / median(small), hundredths, at_most=1.2))
+            control = hundredths(growth_of_control(report, connections))
+            found.append(
+                Figure(name="… one small row by pgbench meanwhile, times that before", value=control)
+            )
     return found
 
 
@@ -168,6 +172,13 @@ def runs_over_http(report: Report, connections: int) -> list[HttpRun]:
 def runs_by_pgbench(report: Report, script: str, clients: int) -> list[SqlRun]:
     """Return the rounds of one script and number of clients, in order."""
     return [run for run in report.sql if (run.script, run.clients) == (script, clients)]
+
+
+def growth_of_control(report: Report, clients: int) -> float:
+    """Return how many times longer one small row took meanwhile, in a table of its own."""
+    before = [run.pgbench.latency_ms for run in runs_by_pgbench(report, INSERT, clients)]
+    beside = [run.pgbench.latency_ms for run in report.big_sql if run.clients == clients]
+    return median(beside) / median(before)
 
 
 def ratios(http: Sequence[HttpRun], sql: Sequence[SqlRun]) -> list[float]:

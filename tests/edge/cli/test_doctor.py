@@ -1,0 +1,175 @@
+"""doctor says what is wrong before a sale is lost to it, and how to mend it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from closedloop.store.spool import Spool
+from fix_adopt import PREDECESSOR, make_database, run_command
+from fix_pgbouncer import PoolerUrl
+from fix_postgres import Cluster
+
+Examine = Callable[..., tuple[int, dict[str, dict[str, Any]]]]
+
+
+@pytest.fixture
+def examine(tmp_path: Path) -> Examine:
+    """Give doctor's exit code and its checks by name."""
+
+    def run(url: str) -> tuple[int, dict[str, dict[str, Any]]]:
+        done = run_command(url, tmp_path, "doctor", "--json")
+        return done.returncode, {check["check"]: check for check in json.loads(done.stdout)}
+
+    return run
+
+
+@pytest.fixture
+def healthy(postgres: Cluster, tmp_path: Path) -> str:
+    """Give a database in which everything is right."""
+    url = make_database(postgres)
+    assert run_command(url, tmp_path, "migrate").returncode == 0
+    return url
+
+
+def change(url: str, *statements: str) -> None:
+    """Run statements in a database."""
+    with psycopg.connect(url, autocommit=True) as conn:
+        for statement in statements:
+            conn.execute(statement.encode())
+
+
+def test_healthy_deployment_has_nothing_to_mend(healthy: str, examine: Examine) -> None:
+    """A doctor who always finds something is not asked again."""
+    code, checks = examine(healthy)
+
+    assert code == 0
+    assert {check["state"] for check in checks.values()} == {"ok"}
+    assert {
+        "database",
+        "pooler",
+        "clock",
+        "disk",
+        "migrations",
+        "row level security",
+        "key of default",
+    } <= set(checks)
+
+
+def test_every_line_has_a_word_and_a_mark(healthy: str, tmp_path: Path) -> None:
+    """Colour alone says nothing to many, and nothing in a log."""
+    lines = run_command(healthy, tmp_path, "doctor").stdout.splitlines()
+
+    assert len(lines) > 10
+    assert all(line.startswith("✓ ok    ") for line in lines)
+
+
+def test_missing_migrations_are_told(postgres: Cluster, examine: Examine) -> None:
+    """The first thing that is forgotten."""
+    code, checks = examine(make_database(postgres))
+
+    assert code == 1
+    assert checks["migrations"]["mend"] == "run: closedloop migrate"
+
+
+def test_table_that_is_not_adopted_is_told(postgres: Cluster, tmp_path: Path, examine: Examine) -> None:
+    """The second."""
+    url = make_database(postgres, PREDECESSOR)
+    run_command(url, tmp_path, "migrate")
+
+    code, checks = examine(url)
+
+    assert code == 1
+    assert checks["sessions"]["mend"] == "run: closedloop adopt"
+
+
+def test_lost_index_is_told(postgres: Cluster, tmp_path: Path, examine: Examine) -> None:
+    """Somebody tidied up; from then on every webhook reads the whole table."""
+    url = make_database(postgres, PREDECESSOR)
+    run_command(url, tmp_path, "adopt")
+    change(url, "drop index public.user_analytics_closedloop_session")
+
+    code, checks = examine(url)
+
+    assert code == 1
+    assert "user_analytics_closedloop_session" in checks["sessions"]["seen"]
+
+
+def test_hidden_sessions_are_told_with_the_policy(healthy: str, examine: Examine) -> None:
+    """With row level security in the way every deal would be unmatched, and nothing would look broken."""
+    change(
+        healthy,
+        "do $$ begin create role closedloop_app login; exception when duplicate_object then end $$",
+        "grant usage on schema closedloop to closedloop_app",
+        "grant all on all tables in schema closedloop to closedloop_app",
+        "grant select, update on public.user_analytics to closedloop_app",
+    )
+
+    code, checks = examine(healthy.replace("postgres@", "closedloop_app@"))
+
+    assert code == 1
+    assert (
+        'create policy closedloop on public.user_analytics for all to "closedloop_app"'
+        in (checks["row level security"]["mend"])
+    )
+
+
+def test_open_table_is_told_and_not_changed(postgres: Cluster, tmp_path: Path, examine: Examine) -> None:
+    """It is theirs to decide; ours to say."""
+    grant = "grant select, update on public.user_analytics to anon"
+    url = make_database(postgres, PREDECESSOR, grant)
+    run_command(url, tmp_path, "adopt")
+
+    code, checks = examine(url)
+
+    assert code == 0
+    assert checks["sessions in public"]["state"] == "warn"
+    assert "anon may update" in checks["sessions in public"]["seen"]
+
+
+def test_read_only_database_is_told(healthy: str, examine: Examine) -> None:
+    """A full Supabase project still answers, and takes nothing."""
+    name = healthy.rpartition("/")[2]
+    change(healthy, f"alter database {name} set default_transaction_read_only = on")
+
+    code, checks = examine(healthy)
+
+    assert code == 1
+    assert checks["writes"]["state"] == "fail"
+
+
+def test_pooler_is_told(healthy: str, pgbouncer: PoolerUrl, examine: Examine) -> None:
+    """Whoever looks for a fault has to know what stands between."""
+    code, checks = examine(pgbouncer(healthy.rpartition("/")[2]))
+
+    assert code == 0
+    assert "nothing is prepared by name" in checks["pooler"]["seen"]
+
+
+def test_unreachable_database_is_one_failed_line(examine: Examine) -> None:
+    """The rest cannot be known then, and is not claimed."""
+    code, checks = examine("postgresql://postgres:hunter2@127.0.0.1:1/x")
+
+    assert code == 1
+    assert checks["database"]["state"] == "fail"
+    assert "hunter2" not in json.dumps(checks)
+    assert "migrations" not in checks
+
+
+def test_local_faults_are_told(healthy: str, tmp_path: Path, examine: Examine) -> None:
+    """Keys that others can read, and webhooks that the database refused."""
+    examine(healthy)
+    spool = Spool(tmp_path / "data" / "spool.sqlite3")
+    spool.keep([b"x"])
+    spool.park(1, "refused")
+    spool.close()
+    (tmp_path / "data" / "webhook.key").write_text("aaaaaaaaaaaaaaaaaaaaaaaa")
+
+    code, checks = examine(healthy)
+
+    assert code == 1
+    assert checks["spool"]["state"] == "warn"
+    assert checks["key of default"]["seen"] == "24 characters, easily guessed"

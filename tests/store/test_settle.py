@@ -1,0 +1,391 @@
+"""A conversion that is told again is paid for once, with the value that its owner told last."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    rule,
+    run_state_machine_as_test,  # pyright: ignore[reportUnknownVariableType]
+)
+
+from closedloop.domain.conversion import Conversion
+from fix_ledger import NOW, SITE, WINDOW, Books, new_id, tell
+
+SECOND = timedelta(seconds=1)
+A, B = Decimal("100.50"), Decimal(200)
+
+
+class Entry:
+    """One conversion in the model of the ledger."""
+
+    def __init__(self, first: Conversion, *, is_matched: bool) -> None:
+        self.conversion_id = first.conversion_id
+        self.session_id = first.told.session_id
+        self.money = (first.value, first.currency)
+        # A value that nobody told yet is younger than none.
+        self.told_at = NOW - 1000 * WINDOW if first.told.value is None else first.received_at
+        self.revision = 1
+        self.is_matched = is_matched
+
+    def hear(self, again: Conversion, *, is_known: bool) -> list[str]:
+        """Take what is told again and return the entries that the journal needs for it."""
+        kinds: list[str] = []
+        if not self.is_matched and is_known:
+            self.is_matched, self.session_id = True, again.told.session_id
+            kinds.append("matched")
+        money = (again.value, again.told.currency or self.money[1])
+        if again.told.value is None:
+            return kinds or ["repeated"]
+        if money == self.money:
+            self.told_at = max(self.told_at, again.received_at)
+        elif again.received_at < self.told_at:
+            kinds.append("stale")
+        else:
+            self.money, self.told_at = money, again.received_at
+            self.revision += 1
+            kinds.append("revised")
+        return kinds if {"matched", "revised"} & set(kinds) else [*kinds, "repeated"]
+
+
+class SettleMachine(RuleBasedStateMachine):
+    """Tells deals in any order and with any repetition, and keeps count of what has to come of it."""
+
+    def __init__(self, books: Books) -> None:
+        super().__init__()
+        self.books = books
+        self.site = f"site-{new_id().hex}"
+        self.entries: dict[tuple[str, str], Entry] = {}
+        self.events: dict[str, tuple[str, str]] = {}
+        self.sessions: dict[str, str] = {}
+        self.journal: list[str] = []
+        self.clock = NOW
+
+    @rule(
+        deal=st.sampled_from("12"),
+        goal=st.sampled_from(["sale", "lead"]),
+        session=st.sampled_from("abc"),
+        value=st.sampled_from([A, B, None]),
+        currency=st.sampled_from([None, "RUB", "EUR"]),
+        event=st.sampled_from([None, None, None, "e1", "e2", "new"]),
+        late_s=st.sampled_from([0, 0, 0, 1, 3]),
+    )
+    def tell_a_deal(self, deal: str, goal: str, late_s: int, **told: Any) -> None:  # noqa: ANN401
+        """Tell of a deal, perhaps again, perhaps later than it was received."""
+        self.clock += SECOND
+        event = new_id().hex if told["event"] == "new" else told["event"]
+        fields: Mapping[str, Any] = {"session_id": told["session"], "value": told["value"]}
+        conversion = tell(
+            at=self.clock - 2 * late_s * SECOND,
+            deal_id=deal,
+            goal=goal,
+            event_id=event,
+            currency=told["currency"],
+            **fields,
+        )
+
+        kind = self.books.tell(conversion, self.site)
+
+        noted = self.expect((deal, goal), event, conversion)
+        assert kind == next(one for one in ("new", "revised", "matched", "repeated") if one in noted)
+        self.journal += [one for one in noted if one != "new"]
+
+    def expect(self, key: tuple[str, str], event: str | None, conversion: Conversion) -> list[str]:
+        """Bring the model up to date and return what is noted for it."""
+        is_known = conversion.told.session_id in self.sessions
+        if event is not None and event in self.events:
+            return ["repeated"]
+        if event is not None:
+            self.events[event] = key
+        if key in self.entries:
+            return self.entries[key].hear(conversion, is_known=is_known)
+        self.entries[key] = Entry(conversion, is_matched=is_known)
+        return ["new", "matched" if is_known else "unmatched"]
+
+    @rule(session=st.sampled_from("abc"))
+    def session_arrives(self, session: str) -> None:
+        """A tracker writes a session, after conversions that wait for it or before."""
+        if session in self.sessions:
+            return
+        self.sessions[session] = self.books.add_session(session, site=self.site)
+        waiting = [one for one in self.entries.values() if one.session_id == session and not one.is_matched]
+
+        matched = self.books.match(self.site)
+
+        assert sorted(matched) == sorted((one.conversion_id, "session_id") for one in waiting)
+        for one in waiting:
+            one.is_matched = True
+        self.journal += ["matched"] * len(waiting)
+
+    @rule(session=st.sampled_from("abc"))
+    def goals_are_wiped_and_put_back(self, session: str) -> None:
+        """A script writes its whole document anew."""
+        query = "update public.user_analytics set analytics_data = '{}' where site = %s and session_id = %s"
+        self.books.sql.execute(query, [self.site, session])
+        lost = [one for one in self.entries.values() if one.is_matched and one.session_id == session]
+
+        assert self.books.restore(self.site) == len(lost)
+
+    @invariant()
+    def ledger_is_the_model(self) -> None:
+        """One conversion for each deal and goal, its value the one told last, each change counted."""
+        query = """select deal_id, goal, conversion_id, value, currency, revision, session_row
+                     from closedloop.conversion where site = %s"""
+        stored = {(deal, goal): rest for deal, goal, *rest in self.books.rows(query, self.site)}
+        expected = {
+            key: [one.conversion_id, *one.money, one.revision, self.row_of(one)]
+            for key, one in self.entries.items()
+        }
+
+        assert stored == expected
+        assert len(self.books.rows("select 1 from closedloop.conversion where site = %s", self.site)) == len(
+            expected
+        )
+
+    @invariant()
+    def events_belong_to_their_first_conversion(self) -> None:
+        """An event id counts once, whatever is told under it later."""
+        query = "select event_id, conversion_id from closedloop.event where site = %s"
+
+        stored = dict(self.books.rows(query, self.site))
+        assert stored == {event: self.entries[key].conversion_id for event, key in self.events.items()}
+
+    @invariant()
+    def journal_has_an_entry_for_every_change(self) -> None:
+        """Whoever asks why a number changed finds the webhook that did it."""
+        assert sorted(self.books.journal(self.site)) == sorted(self.journal)
+
+    @invariant()
+    def goal_lists_are_the_image_of_the_ledger(self) -> None:
+        """Each matched conversion stands in its session's list once, with its present value."""
+        assert self.books.restore(self.site) == 0
+        for session, row in self.sessions.items():
+            listed = [
+                (goal["conversion_id"], goal["value"], goal["currency"]) for goal in self.books.goals(row)
+            ]
+            expected = [
+                (str(one.conversion_id), *one.money)
+                for one in self.entries.values()
+                if one.is_matched and one.session_id == session
+            ]
+            assert sorted(listed) == sorted(expected)
+
+    def row_of(self, entry: Entry) -> str | None:
+        """Return the row of the session that an entry is tied to."""
+        return self.sessions[str(entry.session_id)] if entry.is_matched else None
+
+
+def test_ledger_and_goals_agree_whatever_is_told(books: Books) -> None:
+    """Nobody can list the orders in which CRMs, retries and trackers meet; a machine tries hundreds."""
+    run_state_machine_as_test(
+        lambda: SettleMachine(books),
+        settings=settings(
+            max_examples=25,
+            stateful_step_count=30,
+            derandomize=True,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+def revisions(books: Books) -> list[tuple[Decimal, str, int]]:
+    """Return value, currency and revision of every conversion, oldest first."""
+    query = "select value, currency, revision from closedloop.conversion order by conversion_id"
+    return books.rows(query)
+
+
+def tell_values(books: Books, *told: tuple[Decimal | None, int]) -> list[str]:
+    """Tell one deal's values, each received so many seconds after the start; return what each was."""
+    return [books.tell(tell(deal_id="7", value=value, at=NOW + after * SECOND)) for value, after in told]
+
+
+@pytest.mark.parametrize(
+    ("after", "kind"),
+    [
+        (timedelta(0), "repeated"),
+        (WINDOW, "repeated"),
+        (WINDOW + timedelta(microseconds=1), "new"),
+        (-WINDOW * 2, "repeated"),
+    ],
+)
+def test_equal_bytes_count_anew_after_the_window(books: Books, after: timedelta, kind: str) -> None:
+    """Zapier replays for hours and must not count twice; a purchase a day later must."""
+    books.tell(tell(ym_uid="1", digest=b"a" * 32))
+
+    again = books.tell(tell(ym_uid="1", digest=b"a" * 32, at=NOW + after))
+
+    assert again == kind
+    assert len(revisions(books)) == (2 if kind == "new" else 1)
+
+
+def test_bytes_after_the_window_open_a_new_one(books: Books) -> None:
+    """A replay of the second purchase is a replay, too."""
+    later = NOW + WINDOW + SECOND
+    books.tell(tell(ym_uid="1"))
+    second = tell(ym_uid="1", at=later)
+    books.tell(second)
+
+    again = books.settle(tell(ym_uid="1", at=later + WINDOW))
+
+    assert (again.kind, again.recorded.conversion_id) == ("repeated", second.conversion_id)
+
+
+@pytest.mark.parametrize(("site", "kind"), [(SITE, "new"), ("gone", "repeated")])
+def test_window_is_the_one_of_the_site(books: Books, site: str, kind: str) -> None:
+    """A site that left the configuration while its webhooks waited still counts nothing twice."""
+    books.statements.settler.windows = {SITE: SECOND}
+    books.tell(tell(ym_uid="1"), site)
+
+    assert books.tell(tell(ym_uid="1", at=NOW + 2 * SECOND), site) == kind
+
+
+@pytest.mark.parametrize("ids", [{"deal_id": "7"}, {"event_id": "e"}])
+def test_deals_and_events_have_no_window(books: Books, ids: Mapping[str, str]) -> None:
+    """A deal reaches a goal once in its whole life, and an event id is its sender's word."""
+    books.tell(tell(**ids))
+
+    assert books.tell(tell(**ids, at=NOW + 1000 * WINDOW)) == "repeated"
+
+
+def test_value_that_changes_back_is_two_revisions(books: Books) -> None:
+    """Platforms were told 100, 200 and 100 again; the number of the revision is how they know."""
+    kinds = tell_values(books, (A, 0), (B, 1), (A, 2))
+
+    assert kinds == ["new", "revised", "revised"]
+    assert revisions(books) == [(A, "RUB", 3)]
+    details = books.rows("select detail from closedloop.journal where kind = 'revised' order by entry")
+    assert details == [
+        {"value": "200", "currency": "RUB", "value_before": "100.50", "currency_before": "RUB"},
+        {"value": "100.50", "currency": "RUB", "value_before": "200", "currency_before": "RUB"},
+    ]
+
+
+@pytest.mark.parametrize("currency", [None, "EUR"])
+def test_absent_value_changes_nothing(books: Books, currency: str | None) -> None:
+    """A robot on a later stage that sends no value must not make the deal worth nothing."""
+    tell_values(books, (A, 0))
+
+    again = books.tell(tell(deal_id="7", value=None, currency=currency, at=NOW + SECOND))
+
+    assert (again, revisions(books)) == ("repeated", [(A, "RUB", 1)])
+
+
+def test_value_without_currency_keeps_the_known_one(books: Books) -> None:
+    """The site's default must not turn euros into roubles."""
+    books.tell(tell(deal_id="7", value=A, currency="EUR"))
+
+    books.tell(tell(deal_id="7", value=B, at=NOW + SECOND))
+
+    assert revisions(books) == [(B, "EUR", 2)]
+
+
+def test_older_value_does_not_win(books: Books) -> None:
+    """A webhook that waited in the spool is history when the database is back."""
+    kinds = tell_values(books, (A, 10), (B, 5))
+
+    assert (kinds, revisions(books)) == (["new", "repeated"], [(A, "RUB", 1)])
+    assert books.journal() == ["unmatched", "stale", "repeated"]
+
+
+def test_value_told_again_is_not_undone_by_an_older_one(books: Books) -> None:
+    """A, then in the spool B, then A once more: the owner's last word is A."""
+    tell_values(books, (A, 0), (A, 10), (B, 5))
+
+    assert revisions(books) == [(A, "RUB", 1)]
+
+
+def test_absent_value_does_not_make_an_older_one_stale(books: Books) -> None:
+    """The first stage sent no value, the value waited in the spool: the deal must not stay worth nothing."""
+    tell_values(books, (None, 10), (A, 5))
+
+    assert [value for value, _, _ in revisions(books)] == [A]
+
+
+@pytest.mark.parametrize("ids", [{"event_id": "e"}, {"ym_uid": "1"}])
+def test_only_deals_are_revised(books: Books, ids: Mapping[str, str]) -> None:
+    """An event id, or equal bytes, say that this is the same fact; another value is a mistake there."""
+    books.tell(tell(**ids, value=A))
+
+    again = books.tell(tell(**ids, value=B, at=NOW + SECOND))
+
+    assert (again, revisions(books)) == ("repeated", [(A, "RUB", 1)])
+
+
+@pytest.mark.parametrize("ids", [{"deal_id": "7"}, {"deal_id": "7", "event_id": "e"}, {"event_id": "e"}, {}])
+def test_conversion_met_after_a_lost_answer_is_no_repetition(books: Books, ids: Mapping[str, str]) -> None:
+    """The commit succeeded and its answer was lost: the journal must not blame the sender."""
+    conversion = tell(**ids, value=A)
+    books.append(conversion)
+
+    settled = books.settle(conversion)
+
+    assert settled.recorded.conversion_id == conversion.conversion_id
+    assert books.journal() == ["unmatched"]
+
+
+def test_event_of_another_deal_answers_for_the_first(books: Books) -> None:
+    """An event id counts once, so the second deal under it is answered as the first was."""
+    row = books.add_session("s")
+    first = tell(deal_id="1", event_id="e", session_id="s")
+    books.tell(first)
+
+    again = books.settle(tell(deal_id="2", event_id="e", session_id="other"))
+
+    assert (again.kind, again.recorded.conversion_id) == ("repeated", first.conversion_id)
+    assert again.recorded.session_row == row
+    assert len(revisions(books)) == 1
+
+
+def test_event_once_used_stays_used_after_a_revision(books: Books) -> None:
+    """A, B, and A's own request repeated: the repetition must not bring A back."""
+    for event, value in (("a", A), ("b", B), ("a", A)):
+        books.tell(tell(deal_id="7", event_id=event, value=value, at=NOW + SECOND * ord(event)))
+
+    assert revisions(books) == [(B, "RUB", 2)]
+
+
+def test_unmatched_deal_is_matched_by_what_is_told_now(books: Books) -> None:
+    """The second webhook of a deal may be the one that carries the session."""
+    row = books.add_session("s", ym_uid="1")
+    first = tell(deal_id="7", session_id="unknown", value=A)
+    books.tell(first)
+
+    again = books.settle(tell(deal_id="7", ym_uid="1", value=B, at=NOW + SECOND))
+
+    assert (again.kind, again.recorded.session_row, again.recorded.imaged) == ("revised", row, False)
+    assert [(goal["conversion_id"], goal["value"]) for goal in books.goals(row)] == [
+        (str(first.conversion_id), B)
+    ]
+    assert books.rows("select * from closedloop.waiting") == []
+
+
+def test_matched_deal_never_moves_to_another_session(books: Books) -> None:
+    """The goal was already told to a platform for the first visit."""
+    row, other = books.add_session("s"), books.add_session("other")
+    books.tell(tell(deal_id="7", session_id="s"))
+
+    again = books.settle(tell(deal_id="7", session_id="other", at=NOW + SECOND))
+
+    assert (again.kind, again.recorded.session_row) == ("repeated", row)
+    assert books.goals(other) == []
+
+
+def test_many_are_settled_each_by_its_own_id(books: Books) -> None:
+    """A batch in which one answer took another's place would tell a sender about a stranger's deal."""
+    told = [tell(deal_id=str(deal)) for deal in (3, 1, 2, 1)]
+
+    settled = books.run(lambda conn: books.statements.settler.settle(conn, SITE, told))
+
+    recorded: dict[UUID, UUID] = {one: what.recorded.conversion_id for one, what in settled.items()}
+    assert recorded == {one.conversion_id: one.conversion_id for one in told[:3]} | {
+        told[3].conversion_id: told[1].conversion_id
+    }
