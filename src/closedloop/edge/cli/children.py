@@ -8,14 +8,12 @@ import subprocess
 import sys
 import threading
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import structlog
 
 from closedloop.config import child_environment
-
-if TYPE_CHECKING:
-    from closedloop.edge.cli.serve import Start
+from closedloop.edge.cli.start import Start
 
 log = structlog.get_logger()
 
@@ -25,7 +23,7 @@ RESTART_S = 1.0
 class Children:
     """Starts `workers - 1` more web processes, starts a fallen one again, and stops them with us."""
 
-    def __init__(self, start: "Start", url: str) -> None:
+    def __init__(self, start: Start, url: str) -> None:
         self.command = [
             *(sys.executable, "-m", "closedloop", "web", "--joins"),
             *("--host", start.host, "--port", str(start.port)),

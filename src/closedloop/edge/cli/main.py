@@ -50,7 +50,8 @@ def serve(**told: Any) -> None:  # noqa: ANN401 - the options above
     \b
     Example: closedloop serve --host 0.0.0.0 --port 8000 --data-dir /var/lib/closedloop
     """  # noqa: D301 - \b is click's own mark
-    from closedloop.edge.cli.serve import Start, run
+    from closedloop.edge.cli.serve import run
+    from closedloop.edge.cli.start import Start
 
     run(Start(**told))
 
@@ -67,7 +68,8 @@ def web(**told: Any) -> None:  # noqa: ANN401 - the options above
     \b
     Example: DATABASE_URL=postgresql://… closedloop web --host 0.0.0.0 --port 8000
     """  # noqa: D301 - \b is click's own mark
-    from closedloop.edge.cli.serve import Start, run
+    from closedloop.edge.cli.serve import run
+    from closedloop.edge.cli.start import Start
 
     run(Start(worker=False, **told))
 
@@ -81,7 +83,8 @@ def worker(**told: Any) -> None:  # noqa: ANN401 - the options above
     \b
     Example: DATABASE_URL=postgresql://… closedloop worker
     """  # noqa: D301 - \b is click's own mark
-    from closedloop.edge.cli.serve import Start, run
+    from closedloop.edge.cli.serve import run
+    from closedloop.edge.cli.start import Start
 
     run(Start(web=False, **told))
 

@@ -6,7 +6,6 @@ import gc
 import signal
 import socket
 import sys
-from pathlib import Path
 
 import msgspec
 import structlog
@@ -17,6 +16,7 @@ from granian.server.embed import Server
 from closedloop.config import Config, read_config
 from closedloop.edge.cli.children import Children
 from closedloop.edge.cli.greeting import Greeting
+from closedloop.edge.cli.start import Start
 from closedloop.edge.http.app import make_app
 from closedloop.errors import OperatorError
 from closedloop.stages import clock
@@ -29,19 +29,6 @@ from closedloop.telemetry import set_up_logs
 BACKLOG = 1024
 
 log = structlog.get_logger()
-
-
-class Start(msgspec.Struct, frozen=True, kw_only=True):
-    """What `serve`, `web` and `worker` are started with."""
-
-    web: bool = True
-    worker: bool = True
-    host: str = "127.0.0.1"
-    port: int = 8000
-    data_dir: Path | None = None
-    config: Path | None = None
-    workers: int = 1
-    joins: bool = False  # one of several processes on one port, started by the first
 
 
 def run(start: Start) -> None:
