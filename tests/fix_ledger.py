@@ -1,9 +1,10 @@
-"""What the tests of the ledger share: conversions as they are told, and the store over a migrated database."""
+"""What the tests of the ledger share: conversions as they are told, and the store over a database."""
 
 import asyncio
 import itertools
 import json
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -50,8 +51,9 @@ def tell(
     identifiers: Sequence[tuple[str, str]] = (),
     **told: Any,  # noqa: ANN401 -- the fields of ReportedConversion
 ) -> Conversion:
-    """Return one conversion as it comes to the ledger: `tell(deal_id="7", value=Decimal(5))`, received `at`."""
-    reported = ReportedConversion(**{"digest": b"\0" * 32, "goal": "sale", **told})
+    """Return one conversion, received `at`, as it comes: `tell(deal_id="7", value=Decimal(5))`."""
+    fields: dict[str, Any] = {"digest": b"\0" * 32, "goal": "sale", **told}
+    reported = ReportedConversion(**fields)
     return Conversion(
         conversion_id=conversion_id or new_id(),
         told=reported,
@@ -89,6 +91,13 @@ class Books:
                 return await use(self._conn)
 
         return self._runner.run(transaction())
+
+    def start(self, use: Callable[[AsyncConnection[Any]], Awaitable[T]]) -> Callable[[], T]:
+        """Begin `use(conn)` in a thread; what is returned waits for it and gives its answer."""
+        threads = ThreadPoolExecutor(1)
+        future = threads.submit(self.run, use)
+        threads.shutdown(wait=False)
+        return future.result
 
     def rows(self, query: str, *values: object) -> list[Any]:
         """Return all rows of a query, those of one column as plain values."""
@@ -148,7 +157,7 @@ class Books:
         return answer
 
     def tell(self, conversion: Conversion, site: str = SITE) -> str:
-        """Take one conversion the whole way of the writer and return its kind: first the batch, then settle."""
+        """Take one conversion the whole way of the writer, batch and settle, and return its kind."""
         if conversion.conversion_id in self.append(conversion, site=site):
             return "new"
         return self.settle(conversion, site).kind

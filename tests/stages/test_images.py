@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -38,6 +38,13 @@ REFUSE = """
        for each row when (new.session_id = 'bad') execute function refuse()
 """
 T = TypeVar("T")
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Keep the log from drawing tracebacks with all locals: seconds, in which the writer answers nobody."""
+    with capture_logs():
+        yield
 
 
 @pytest.fixture

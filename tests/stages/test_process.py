@@ -1,10 +1,12 @@
 """A process starts whatever the database does, says whether it can serve, and leaves nothing undone."""
 
 import asyncio
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from closedloop.config import Config, Site
 from closedloop.domain.conversion import ReportedConversion
@@ -22,6 +24,13 @@ SITE = Site()
 RAW = RawWebhook(
     source="hook", received_at=NOW, method="POST", query="", content_type="", user_agent="", body=b"{}"
 )
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Keep the log from drawing tracebacks with all locals: seconds, in which the writer answers nobody."""
+    with capture_logs():
+        yield
 
 
 @pytest.fixture
@@ -97,7 +106,7 @@ def test_stop_records_what_was_accepted_and_leaves_no_task(
 ) -> None:
     """A deployment in the middle of the day must cost neither a sale nor a warning in the log."""
 
-    async def run() -> tuple[list[None | BaseException], set[str]]:
+    async def run() -> tuple[list[BaseException | None], set[str]]:
         process = process_on(database, tmp_path)
         await process.start()
         taking = asyncio.gather(*(take(process, f"d-{n}") for n in range(5)), return_exceptions=True)
@@ -138,7 +147,7 @@ def test_next_process_drains_what_the_last_one_kept(database: str, tables: Table
         process = process_on(database, tmp_path, worker=False)
         await process.start()
         async with asyncio.timeout(10):
-            while process.spool.count() != (0, 0):
+            while process.spool.count() != (0, 0):  # noqa: ASYNC110 - a file tells nobody
                 await asyncio.sleep(0.02)
         await process.stop()
 
@@ -150,7 +159,11 @@ def test_next_process_drains_what_the_last_one_kept(database: str, tables: Table
 
 @pytest.mark.parametrize(
     ("web", "worker", "loops"),
-    [(True, False, {"drain"}), (False, True, {"matching", "images"}), (True, True, {"drain", "matching", "images"})],
+    [
+        (True, False, {"drain"}),
+        (False, True, {"matching", "images"}),
+        (True, True, {"drain", "matching", "images"}),
+    ],
 )
 def test_each_half_runs_its_own_loops(
     database: str, tmp_path: Path, *, web: bool, worker: bool, loops: set[str]

@@ -1,7 +1,7 @@
 """The writer answers only for what is committed, and one unit's trouble is never another's."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TypeVar
@@ -9,7 +9,8 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, sql
+from structlog.testing import capture_logs
 
 from closedloop.domain.conversion import Conversion, ReportedConversion, dedup_key
 from closedloop.errors import BusyError, ClosedloopError, DatabaseAwayError, DatabaseRefusedError
@@ -40,6 +41,13 @@ REFUSE_GOALS = """
     create trigger refuse before update on public.user_analytics for each row execute function refuse()
 """
 BLOCKED = "select count(*) from pg_locks where not granted"
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Keep the log from drawing tracebacks with all locals: seconds, in which the writer answers nobody."""
+    with capture_logs():
+        yield
 
 
 @pytest.fixture
@@ -114,7 +122,7 @@ def kinds(answers: list[list[Settled] | BaseException]) -> list[str]:
 async def until_blocked(conn: AsyncConnection[tuple[int]]) -> None:
     """Return when some transaction waits for another."""
     async with asyncio.timeout(10):
-        while (await (await conn.execute(BLOCKED)).fetchone() or (0,))[0] == 0:
+        while (await (await conn.execute(BLOCKED)).fetchone() or (0,))[0] == 0:  # noqa: ASYNC110 - locks tell nobody
             await asyncio.sleep(0.01)
 
 
@@ -264,7 +272,9 @@ def key_order(one: Conversion) -> bytes:
 
 def test_serialization_conflict_is_tried_again(database: str, tables: Tables) -> None:
     """A database whose owner made SERIALIZABLE the default answers 40001 whenever two meet."""
-    tables.conn.execute(f"alter database {database.rsplit('/', 1)[1]} set default_transaction_isolation = 'serializable'".encode())  # fmt: skip
+    name = sql.Identifier(tables.conn.info.dbname)
+    strict = sql.SQL("alter database {} set default_transaction_isolation = 'serializable'").format(name)
+    tables.conn.execute(strict)
 
     async def collide(writer: Writer) -> list[Settled]:
         ledger = writer.shape.current().ledger

@@ -116,8 +116,8 @@ def test_second_run_has_nothing_to_do(postgres: Cluster, tmp_path: Path) -> None
     """Nobody remembers whether it was run; to run it again must be safe."""
     url = make_database(postgres, PREDECESSOR)
 
-    first = run_command(url, tmp_path, "adopt")
-    second = run_command(url, tmp_path, "adopt")
+    first = run_command(url, tmp_path, "adopt", "--yes")
+    second = run_command(url, tmp_path, "adopt", "--yes")
 
     assert "What will be done:" in first.stdout
     assert "Nothing to do" in second.stdout
@@ -138,17 +138,17 @@ def test_dry_run_changes_nothing(postgres: Cluster, tmp_path: Path) -> None:
 def test_broken_index_is_built_anew(postgres: Cluster, tmp_path: Path) -> None:
     """A build that was interrupted leaves an index that nobody uses and `if not exists` accepts."""
     url = make_database(postgres, PREDECESSOR, PREDECESSOR_ROWS.format(rows=100))
-    run_command(url, tmp_path, "adopt")
+    run_command(url, tmp_path, "adopt", "--yes")
     with psycopg.connect(url, autocommit=True) as conn:
         conn.execute(
             "update pg_index set indisvalid = false"
             " where indexrelid = 'public.user_analytics_closedloop_session'::regclass"
         )
 
-    again = run_command(url, tmp_path, "adopt")
+    again = run_command(url, tmp_path, "adopt", "--yes")
 
     assert "rebuild the index user_analytics_closedloop_session" in again.stdout
-    assert "Nothing to do" in run_command(url, tmp_path, "adopt").stdout
+    assert "Nothing to do" in run_command(url, tmp_path, "adopt", "--yes").stdout
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,10 @@
 """One statement records a batch; what it forgets is money, what it does twice is paid twice."""
 
 import json
-import threading
 from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -32,7 +32,10 @@ PHONE, EMAIL = ("phone", "h1"), ("email", "h2")
 def test_new_conversions_are_recorded_with_their_goals(any_books: Books) -> None:
     """The hook answers 200 on the strength of this answer alone."""
     row = any_books.add_session("s")
-    found, lost = tell(deal_id="1", session_id="s", value=Decimal("1000.50")), tell(deal_id="2", session_id="x")
+    found, lost = (
+        tell(deal_id="1", session_id="s", value=Decimal("1000.50")),
+        tell(deal_id="2", session_id="x"),
+    )
 
     answer = any_books.append(found, lost)
 
@@ -77,7 +80,7 @@ def test_goals_of_a_batch_stand_in_order(any_books: Books) -> None:
 
 
 @pytest.mark.parametrize("ids", [{"deal_id": "7"}, {"event_id": "e"}, {}, {"deal_id": "7", "event_id": "e"}])
-def test_duplicates_within_a_batch_are_recorded_once(any_books: Books, ids: Mapping[str, str]) -> None:
+def test_duplicates_within_a_batch_are_recorded_once(any_books: Books, ids: Mapping[str, Any]) -> None:
     """A CRM that retries at once sends both into one batch."""
     row = any_books.add_session("s")
 
@@ -124,6 +127,15 @@ def test_known_and_new_in_one_batch_do_not_disturb(any_books: Books) -> None:
     assert [goal["deal_id"] for goal in any_books.goals(row)] == ["1", "2", "3"]
 
 
+def test_first_of_equal_ones_is_recorded(any_books: Books) -> None:
+    """Those behind it revise it in their order; were a later one first, the old sum would win."""
+    first, again = ([tell(deal_id=str(deal)) for deal in range(100)] for _ in range(2))
+
+    answer = any_books.append(*first, *again)
+
+    assert sum(one.conversion_id in answer for one in first) == 100
+
+
 def test_one_event_for_two_deals_of_a_batch_counts_once(any_books: Books) -> None:
     """An event id is the sender's promise that this is one fact."""
     row = any_books.add_session("s")
@@ -136,9 +148,9 @@ def test_one_event_for_two_deals_of_a_batch_counts_once(any_books: Books) -> Non
 
 def test_equal_keys_of_two_sites_are_two_conversions(any_books: Books) -> None:
     """Deal 662 of one shop is nobody's at the other."""
-    told = {"deal_id": "662", "event_id": "e"}
+    sites = (SITE, "other")
 
-    answers = [any_books.append(tell(**told), site=site) for site in (SITE, "other")]
+    answers = [any_books.append(tell(deal_id="662", event_id="e"), site=one) for one in sites]
 
     assert [len(answer) for answer in answers] == [1, 1]
 
@@ -187,15 +199,6 @@ def test_latest_session_by_timestamp_is_credited(any_books: Books, told: Mapping
     assert [one.session_row for one in answer.values()] == [rows[1]]
 
 
-def test_session_without_a_moment_is_found_if_alone(any_books: Books) -> None:
-    """Scripts of people write null there; such a visit is the last choice and still a visit."""
-    row = any_books.add_session("s", at=None)
-
-    answer = any_books.append(tell(session_id="s"))
-
-    assert [one.session_row for one in answer.values()] == [row]
-
-
 def test_rounded_id_of_two_visitors_decides_nothing(any_books: Books) -> None:
     """A goal credited to a stranger's visit is worse than one that waits."""
     for number in (1, 2):
@@ -227,19 +230,21 @@ def test_session_of_another_site_is_never_matched(any_books: Books, told: Mappin
     assert [one.session_row for one in answer.values()] == [None]
 
 
-@pytest.mark.parametrize("document", ["[]", '"text"', "7", "null", "{}"])
-@pytest.mark.parametrize("place", ["%s", '{"target_actions": %s}', '{"target_actions": {"yandex_goals_triggered": %s}}'])
-def test_odd_document_is_left_alone(any_books: Books, document: str, place: str) -> None:
+PLACES = ["%s", '{"target_actions": %s}', '{"target_actions": {"yandex_goals_triggered": %s}}']
+KINDS = ["[]", '"text"', "7", "true", "null", "{}"]
+FIT = {"null", "{}", PLACES[1] % "{}", PLACES[1] % "null", PLACES[2] % "[]", PLACES[2] % "null"}
+
+
+def test_odd_document_is_left_alone(any_books: Books) -> None:
     """What a script put where the list belongs may be all that its owner has."""
-    row = any_books.add_session("s", document=place % document)
-    before = any_books.document(row)
-    is_list = "yandex" in place and document == "[]"
-    fits = is_list or document == "null" or (document == "{}" and "yandex" not in place)
+    documents = [place % kind for place in PLACES for kind in KINDS]
+    rows = {one: any_books.add_session(one, document=one) for one in documents}
+    before = {one: any_books.document(row) for one, row in rows.items()}
 
-    any_books.append(tell(deal_id="1", session_id="s"))
+    answer = any_books.append(*(tell(deal_id=one, session_id=one) for one in documents))
 
-    assert (any_books.document(row) == before) != fits
-    assert any_books.rows("select session_row from closedloop.conversion") == [row]
+    assert {one for one, row in rows.items() if any_books.document(row) != before[one]} == FIT
+    assert {one.session_row for one in answer.values() if one.imaged} == set(rows.values())
 
 
 def test_other_keys_stay_untouched(any_books: Books) -> None:
@@ -285,7 +290,11 @@ def test_only_matched_conversions_teach_identities(any_books: Books) -> None:
 def test_only_unmatched_conversions_wait(any_books: Books) -> None:
     """The search for late sessions costs what waits, so nothing waits in vain."""
     any_books.add_session("s")
-    ids: dict[str, Any] = {"ym_uid": "1", "ym_uid_interval": ROUNDED, "click_ids": {"yclid": "9", "gclid": "g"}}
+    ids: dict[str, Any] = {
+        "ym_uid": "1",
+        "ym_uid_interval": ROUNDED,
+        "click_ids": {"yclid": "9", "gclid": "g"},
+    }
     lost = tell(deal_id="2", session_id="x", identifiers=[PHONE], **ids)
 
     any_books.append(tell(deal_id="1", session_id="s", identifiers=[EMAIL], **ids), lost)
@@ -309,3 +318,80 @@ def test_held_session_is_passed_over_at_once(any_books: Books) -> None:
         (free, True),
     ]
     assert (any_books.goals(held), len(any_books.goals(free))) == ([], 1)
+
+
+def test_record_without_images_leaves_sessions_alone(any_books: Books) -> None:
+    """For a session whose trigger refuses every change: the conversion is safe, its goal has to follow."""
+    row = any_books.add_session("s")
+    told = tell(session_id="s")
+    ledger = any_books.statements.ledger
+
+    answer = any_books.run(lambda conn: ledger.append_batch(conn, SITE, [told], [], with_images=False))
+
+    recorded = answer[told.conversion_id]
+    assert (recorded.session_row, recorded.rule, recorded.imaged) == (row, "session_id", False)
+    assert (any_books.document(row), any_books.journal()) == ("{}", ["matched"])
+
+
+def test_session_is_found_as_in_the_batch(any_books: Books) -> None:
+    """Told again, a deal must find the very session that it would have found the first time."""
+    row = any_books.add_session("s", ym_uid="1741000000123456789")
+    find = any_books.statements.ledger.find_session
+    told = [tell(session_id="s"), tell(ym_uid="1", ym_uid_interval=ROUNDED), tell(identifiers=[PHONE])]
+
+    found = [any_books.run(partial(find, site=SITE, conversion=one)) for one in told]
+
+    assert found == [(row, "session_id"), (row, "ym_uid_rounded"), None]
+
+
+def test_event_belongs_to_whoever_was_first(books: Books) -> None:
+    """Two conversions that claim one event id at once: exactly one gets it."""
+    first, second = tell(deal_id="1"), tell(deal_id="2")
+    books.append(first, second)
+    claims = [
+        partial(remember_event, site=SITE, event_id="e", conversion_id=one.conversion_id)
+        for one in (first, second)
+    ]
+
+    assert [books.run(claim) for claim in claims] == [True, False]
+    assert books.run(lambda conn: recorded_by_event(conn, SITE, "e")) == Recorded(
+        conversion_id=first.conversion_id, session_row=None
+    )
+    assert books.run(lambda conn: recorded_by_id(conn, SITE, new_id())) is None
+
+
+def test_known_conversion_is_changed_alone(books: Books) -> None:
+    """A statement without its where-clause would revise a whole shop."""
+    told = [tell(deal_id=deal, value=Decimal(1)) for deal in "123"]
+    books.append(*told)
+
+    async def change(conn: AsyncConnection[Any]) -> None:
+        known = await lock_known(conn, SITE, dedup_key(told[0].told))
+        assert known is not None
+        await revise(conn, SITE, tell(at=NOW + SECOND), known, Decimal("2.50"), "EUR")
+        await confirm(conn, SITE, told[1].conversion_id, NOW + 2 * SECOND)
+
+    books.run(change)
+    query = "select value, currency, revision, told_at from closedloop.conversion order by deal_id"
+    changed = [(Decimal("2.50"), "EUR", 2, NOW + SECOND), (Decimal(1), "RUB", 1, NOW + 2 * SECOND)]
+    assert books.rows(query) == [*changed, (Decimal(1), "RUB", 1, NOW)]
+
+
+@pytest.mark.parametrize(
+    ("ids", "after", "over"),
+    [({}, WINDOW, False), ({}, WINDOW + SECOND, True), ({"deal_id": "7"}, WINDOW * 9, False)],
+)
+def test_freed_key_counts_anew(books: Books, ids: Mapping[str, Any], after: timedelta, over: object) -> None:
+    """Equal bytes a day later are a purchase; the old conversion stays, only its key is gone."""
+    told = tell(**ids)
+    books.append(told)
+
+    async def free(conn: AsyncConnection[Any]) -> bool:
+        known = await lock_known(conn, SITE, dedup_key(told.told))
+        assert known is not None
+        await free_key(conn, SITE, known)
+        return window_is_over(known, NOW + after, WINDOW)
+
+    assert books.run(free) is over
+    assert len(books.append(tell(**ids))) == 1
+    assert books.rows("select count(*) from closedloop.conversion") == [2]

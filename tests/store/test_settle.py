@@ -58,9 +58,10 @@ class Entry:
 class SettleMachine(RuleBasedStateMachine):
     """Tells deals in any order and with any repetition, and keeps count of what has to come of it."""
 
-    def __init__(self, books: Books) -> None:
+    books: Books
+
+    def __init__(self) -> None:
         super().__init__()
-        self.books = books
         self.site = f"site-{new_id().hex}"
         self.entries: dict[tuple[str, str], Entry] = {}
         self.events: dict[str, tuple[str, str]] = {}
@@ -69,13 +70,13 @@ class SettleMachine(RuleBasedStateMachine):
         self.clock = NOW
 
     @rule(
-        deal=st.sampled_from("12"),
+        deal=st.just("7"),
         goal=st.sampled_from(["sale", "lead"]),
         session=st.sampled_from("abc"),
-        value=st.sampled_from([A, B, None]),
+        value=st.sampled_from([None, A, B]),
         currency=st.sampled_from([None, "RUB", "EUR"]),
         event=st.sampled_from([None, None, None, "e1", "e2", "new"]),
-        late_s=st.sampled_from([0, 0, 0, 1, 3]),
+        late_s=st.sampled_from([0, 1, 3]),
     )
     def tell_a_deal(self, deal: str, goal: str, late_s: int, **told: Any) -> None:  # noqa: ANN401
         """Tell of a deal, perhaps again, perhaps later than it was received."""
@@ -111,7 +112,7 @@ class SettleMachine(RuleBasedStateMachine):
 
     @rule(session=st.sampled_from("abc"))
     def session_arrives(self, session: str) -> None:
-        """A tracker writes a session, after conversions that wait for it or before."""
+        """Write a session as a tracker does, after conversions that wait for it or before."""
         if session in self.sessions:
             return
         self.sessions[session] = self.books.add_session(session, site=self.site)
@@ -126,7 +127,7 @@ class SettleMachine(RuleBasedStateMachine):
 
     @rule(session=st.sampled_from("abc"))
     def goals_are_wiped_and_put_back(self, session: str) -> None:
-        """A script writes its whole document anew."""
+        """Write a whole document anew as a script does."""
         query = "update public.user_analytics set analytics_data = '{}' where site = %s and session_id = %s"
         self.books.sql.execute(query, [self.site, session])
         lost = [one for one in self.entries.values() if one.is_matched and one.session_id == session]
@@ -151,7 +152,7 @@ class SettleMachine(RuleBasedStateMachine):
 
     @invariant()
     def events_belong_to_their_first_conversion(self) -> None:
-        """An event id counts once, whatever is told under it later."""
+        """Hold an event id to its first use, whatever is told under it later."""
         query = "select event_id, conversion_id from closedloop.event where site = %s"
 
         stored = dict(self.books.rows(query, self.site))
@@ -184,15 +185,17 @@ class SettleMachine(RuleBasedStateMachine):
 
 def test_ledger_and_goals_agree_whatever_is_told(books: Books) -> None:
     """Nobody can list the orders in which CRMs, retries and trackers meet; a machine tries hundreds."""
+    SettleMachine.books = books
+
     run_state_machine_as_test(
-        lambda: SettleMachine(books),
+        SettleMachine,
         settings=settings(
-            max_examples=25,
-            stateful_step_count=30,
+            max_examples=40,
+            stateful_step_count=40,
             derandomize=True,
             deadline=None,
             database=None,
-            suppress_health_check=list(HealthCheck),
+            suppress_health_check=[HealthCheck.too_slow],
         ),
     )
 
@@ -249,7 +252,7 @@ def test_window_is_the_one_of_the_site(books: Books, site: str, kind: str) -> No
 
 
 @pytest.mark.parametrize("ids", [{"deal_id": "7"}, {"event_id": "e"}])
-def test_deals_and_events_have_no_window(books: Books, ids: Mapping[str, str]) -> None:
+def test_deals_and_events_have_no_window(books: Books, ids: Mapping[str, Any]) -> None:
     """A deal reaches a goal once in its whole life, and an event id is its sender's word."""
     books.tell(tell(**ids))
 
@@ -311,7 +314,7 @@ def test_absent_value_does_not_make_an_older_one_stale(books: Books) -> None:
 
 
 @pytest.mark.parametrize("ids", [{"event_id": "e"}, {"ym_uid": "1"}])
-def test_only_deals_are_revised(books: Books, ids: Mapping[str, str]) -> None:
+def test_only_deals_are_revised(books: Books, ids: Mapping[str, Any]) -> None:
     """An event id, or equal bytes, say that this is the same fact; another value is a mistake there."""
     books.tell(tell(**ids, value=A))
 
@@ -321,7 +324,7 @@ def test_only_deals_are_revised(books: Books, ids: Mapping[str, str]) -> None:
 
 
 @pytest.mark.parametrize("ids", [{"deal_id": "7"}, {"deal_id": "7", "event_id": "e"}, {"event_id": "e"}, {}])
-def test_conversion_met_after_a_lost_answer_is_no_repetition(books: Books, ids: Mapping[str, str]) -> None:
+def test_conversion_met_after_a_lost_answer_is_no_repetition(books: Books, ids: Mapping[str, Any]) -> None:
     """The commit succeeded and its answer was lost: the journal must not blame the sender."""
     conversion = tell(**ids, value=A)
     books.append(conversion)

@@ -88,11 +88,11 @@ class Writer:
                 await self.serve()
             except DatabaseAwayError as error:
                 await self.turn_away(error)
-                if not self.stopping:
-                    await asyncio.sleep(clock.jitter(RECONNECT_S))
             except Exception as error:
                 log.exception("writer_failed")
                 await self.turn_away(DatabaseAwayError(f"the writer failed: {type(error).__name__}"))
+            if not self.stopping:
+                await asyncio.sleep(clock.jitter(RECONNECT_S))
         await self.disconnect()
 
     def stop(self) -> None:

@@ -4,13 +4,15 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from fix_adopt import PREDECESSOR, make_database, run_command
+from fix_adopt import PREDECESSOR, PREDECESSOR_ROWS, Script, make_database, run_command
 from fix_postgres import Cluster
+from fix_tools import wait_until
 
 
 def answer_at_the_terminal(url: str, folder: Path, answer: str) -> subprocess.CompletedProcess[bytes]:
@@ -46,9 +48,68 @@ def test_findings_are_data_for_programs(postgres: Cluster, tmp_path: Path) -> No
     """An agency adopts a hundred tables by a script of its own."""
     url = make_database(postgres, PREDECESSOR)
 
-    done = run_command(url, tmp_path, "adopt", "--json")
+    done = run_command(url, tmp_path, "adopt", "--yes", "--json")
 
     told = json.loads(done.stdout)
     assert told["done"] is True
     assert [column["name"] for column in told["found"]["columns"]][:2] == ["id", "session_id"]
     assert told["plan"]["add_site"] is True
+
+
+def start_adopt(url: str, folder: Path) -> subprocess.Popen[str]:
+    """Start the command and return at once."""
+    command = [sys.executable, "-m", "closedloop", "adopt", "--yes", "--data-dir", str(folder)]
+    environment = {"DATABASE_URL": url, "LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", "COLUMNS": "200"}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def test_killed_run_is_completed_by_the_next(postgres: Cluster, tmp_path: Path) -> None:
+    """The laptop was closed in the middle of a build; an index without its end must not be taken for one."""
+    url = make_database(postgres, PREDECESSOR, PREDECESSOR_ROWS.format(rows=1000))
+    with psycopg.connect(url) as reader, psycopg.connect(url, autocommit=True) as conn:
+        # A build waits for every older snapshot, so it is surely at work when it is killed.
+        reader.execute("set transaction isolation level repeatable read")
+        reader.execute("select 1")
+        started = start_adopt(url, tmp_path)
+        wait_until(lambda: conn.execute(BUILDING).fetchone() is not None, what="an index is being built")
+        started.kill()
+        started.communicate()
+        conn.execute("select pg_terminate_backend(pid) from pg_stat_activity where query ~* '^create index'")
+        wait_until(lambda: conn.execute(OTHERS).fetchone() is None, what="the killed run is gone")
+
+    again = run_command(url, tmp_path, "adopt", "--yes")
+
+    assert again.returncode == 0, again.stdout + again.stderr
+    with psycopg.connect(url) as conn:
+        assert conn.execute(INVALID).fetchall() == []
+    assert "Nothing to do" in run_command(url, tmp_path, "adopt", "--yes").stdout
+
+
+BUILDING = "select from pg_stat_progress_create_index where datname = current_database()"
+OTHERS = """
+select from pg_stat_activity
+ where datname = current_database() and application_name = 'closedloop' and pid <> pg_backend_pid()
+"""
+INVALID = """
+select indexrelid::regclass::text from pg_index
+ where indrelid = 'public.user_analytics'::regclass and not indisvalid
+"""
+
+
+def test_held_table_holds_up_no_writer(postgres: Cluster, tmp_path: Path) -> None:
+    """Somebody's report runs for minutes; behind our wait for it no visitor's session may wait."""
+    url = make_database(postgres, PREDECESSOR)
+    script = Script(url)
+    with psycopg.connect(url) as report:
+        report.execute("select count(*) from public.user_analytics")
+        started = start_adopt(url, tmp_path)
+        script.start()
+        time.sleep(4)
+        still_waits = started.poll() is None
+    printed, _ = started.communicate()
+    script.stop()
+
+    assert still_waits
+    assert started.returncode == 0, printed
+    assert script.slowest_s < 1.5
+    assert script.written > 0

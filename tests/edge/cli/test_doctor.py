@@ -89,7 +89,7 @@ def test_table_that_is_not_adopted_is_told(postgres: Cluster, tmp_path: Path, ex
 def test_lost_index_is_told(postgres: Cluster, tmp_path: Path, examine: Examine) -> None:
     """Somebody tidied up; from then on every webhook reads the whole table."""
     url = make_database(postgres, PREDECESSOR)
-    run_command(url, tmp_path, "adopt")
+    run_command(url, tmp_path, "adopt", "--yes")
     change(url, "drop index public.user_analytics_closedloop_session")
 
     code, checks = examine(url)
@@ -121,7 +121,7 @@ def test_open_table_is_told_and_not_changed(postgres: Cluster, tmp_path: Path, e
     """It is theirs to decide; ours to say."""
     grant = "grant select, update on public.user_analytics to anon"
     url = make_database(postgres, PREDECESSOR, grant)
-    run_command(url, tmp_path, "adopt")
+    run_command(url, tmp_path, "adopt", "--yes")
 
     code, checks = examine(url)
 
@@ -149,14 +149,14 @@ def test_pooler_is_told(healthy: str, pgbouncer: PoolerUrl, examine: Examine) ->
     assert "nothing is prepared by name" in checks["pooler"]["seen"]
 
 
-def test_unreachable_database_is_one_failed_line(examine: Examine) -> None:
+def test_unreachable_database_leaves_the_rest_unchecked(examine: Examine) -> None:
     """The rest cannot be known then, and is not claimed."""
     code, checks = examine("postgresql://postgres:hunter2@127.0.0.1:1/x")
 
     assert code == 1
     assert checks["database"]["state"] == "fail"
     assert "hunter2" not in json.dumps(checks)
-    assert "migrations" not in checks
+    assert checks["migrations"]["seen"] == "not checked"
 
 
 def test_local_faults_are_told(healthy: str, tmp_path: Path, examine: Examine) -> None:
@@ -172,4 +172,46 @@ def test_local_faults_are_told(healthy: str, tmp_path: Path, examine: Examine) -
 
     assert code == 1
     assert checks["spool"]["state"] == "warn"
-    assert checks["key of default"]["seen"] == "24 characters, easily guessed"
+    assert checks["key of default"]["seen"] == "24 characters, 1 different ones: it can be guessed"
+
+
+APP = (
+    "do $$ begin create role closedloop_app login; exception when duplicate_object then end $$",
+    "grant usage on schema closedloop to closedloop_app",
+    "grant all on all tables in schema closedloop to closedloop_app",
+    "grant select, update on public.user_analytics to closedloop_app",
+    "create policy closedloop on public.user_analytics for all to closedloop_app using (true)",
+)
+
+
+def test_role_with_the_policy_and_the_rights_is_healthy(healthy: str, examine: Examine) -> None:
+    """What doctor told to do has to end the complaint."""
+    change(healthy, *APP)
+
+    code, checks = examine(healthy.replace("postgres@", "closedloop_app@"))
+
+    assert code == 0
+    assert {check["state"] for check in checks.values()} == {"ok"}
+
+
+def test_missing_rights_are_told_with_the_grants(healthy: str, examine: Examine) -> None:
+    """A role of its own is safer than postgres, and easily given too little."""
+    lost = "revoke update on public.user_analytics from closedloop_app"
+    change(healthy, *APP, lost, "revoke usage on schema closedloop from closedloop_app")
+
+    code, checks = examine(healthy.replace("postgres@", "closedloop_app@"))
+
+    assert code == 1
+    assert 'grant update on public.user_analytics to "closedloop_app"' in checks["rights"]["mend"]
+    assert 'grant usage on schema closedloop to "closedloop_app"' in checks["rights"]["mend"]
+    assert checks["migrations"]["seen"] == "not checked"
+
+
+def test_rights_of_the_api_roles_are_told(healthy: str, examine: Examine) -> None:
+    """Phones and sums stand in our schema; whoever has the page's key would read them."""
+    change(healthy, "grant usage on schema closedloop to anon")
+
+    code, checks = examine(healthy)
+
+    assert code == 1
+    assert "revoke all on schema closedloop from public, anon" in checks["REST API"]["mend"]

@@ -57,7 +57,7 @@ def agreed(wanted: Wanted, terminal: TextIO) -> bool:
     """Return whether to go on: `--yes`, nobody there to be asked, or a person who says so."""
     if wanted.yes or not terminal.isatty():
         return True
-    return click.confirm("Do this now?", default=False)
+    return click.confirm("Do this now?", default=False, err=wanted.as_json)  # standard output may be data
 
 
 def say_found(console: Console, found: Found) -> None:
