@@ -105,9 +105,10 @@ class ImageKeeper:
         """Put back what is missing among the conversions just before `before`; return how many."""
         start = await self.shape.current().images.chunk_end(conn, site, before, CHUNK)
         restored = 0
-        for wanted in await self.shape.current().images.find_missing(conn, site, start, before):
-            if wanted.conversion_id not in self.refused:
-                restored += await self.try_put(conn, site, wanted)
+        for wanted in await self.shape.current().images.find_missing(
+            conn, site, start, before, tuple(self.refused)
+        ):
+            restored += await self.try_put(conn, site, wanted)
         if restored:
             RESTORED.inc(restored)
             log.info("images_restored", site=site, count=restored)

@@ -145,7 +145,8 @@ class Intake:
                 await loop.run_in_executor(self.disk, self.spool.keep, [kept for kept, _ in batch])
             except OSError as error:
                 for _, future in batch:
-                    future.set_exception(error)
+                    if not future.done():
+                        future.set_exception(error)
                 continue
             for _, future in batch:
                 if not future.done():
@@ -175,7 +176,13 @@ class Intake:
         spooled = await loop.run_in_executor(self.disk, self.spool.oldest, DRAIN_CHUNK)
         if not spooled:
             return 0
-        units = [(one.place, Unit.from_bytes(self.sealer.open(one.intake))) for one in spooled]
+        units: list[tuple[int, Unit]] = []
+        for one in spooled:
+            try:
+                units.append((one.place, Unit.from_bytes(self.sealer.open(one.intake))))
+            except msgspec.MsgspecError as error:
+                await loop.run_in_executor(self.disk, self.spool.park, one.place, str(error))
+                log.error("spool_parked", place=one.place, reason=str(error))
         results = await asyncio.gather(
             *(self.writer.submit(unit) for _, unit in units), return_exceptions=True
         )

@@ -208,7 +208,8 @@ class Writer:
         self, conn: AsyncConnection[Any], site: str, units: Sequence[Unit], *, with_images: bool = True
     ) -> dict[UUID, Settled]:
         """Record units in one statement, settle what is known already, and return all by conversion."""
-        conversions = [one for unit in units for one in unit.conversions]
+        # A unit that was given twice would stand twice in the goal list: its rows have one id.
+        conversions = list({one.conversion_id: one for unit in units for one in unit.conversions}.values())
         for attempt in range(1, TRIES + 1):
             try:
                 async with asyncio.timeout(PATIENCE_S):

@@ -9,12 +9,12 @@
 -- one direction only; then sessions. A session that somebody else holds is passed over (`imaged` is false)
 -- and gets its goals from `put_image`: one script with a long transaction must not hold up everybody.
 with item as materialized (
-    select *, row_number() over (partition by event_id) as told_by_event
+    select *, row_number() over (partition by event_id order by conversion_id) as told_by_event
       from json_to_recordset(%(items)s::json) as item (
            conversion_id uuid, dedup_key text, dedup_rule text, goal text, deal_id text, event_id text,
            session_id text, ym_uid text, ym_uid_low text, ym_uid_high text, yclid text, identifiers jsonb,
            value numeric, currency text, occurred_at timestamptz, received_at timestamptz,
-           webhook_id uuid, image jsonb)
+           told_at timestamptz, webhook_id uuid, image jsonb)
 ), found as materialized (
     select i.*, session.session_row, session.rule
       from item i
@@ -29,10 +29,10 @@ with item as materialized (
            state, session_row, rule, matched_at)
     select %(site)s, conversion_id, decode(dedup_key, 'hex'), dedup_rule, goal, deal_id, event_id, session_id,
            ym_uid, ym_uid_low, ym_uid_high, yclid, identifiers, value, currency, occurred_at, received_at,
-           received_at, case when session_row is null then 'unmatched' else 'matched' end, session_row, rule,
+           told_at, case when session_row is null then 'unmatched' else 'matched' end, session_row, rule,
            case when session_row is not null then received_at end
       from found
-     order by dedup_key
+     order by dedup_key, conversion_id
     on conflict (site, dedup_key) do nothing
     returning conversion_id
 ), told as materialized (

@@ -1,7 +1,7 @@
 """The ledger of conversions: what is recorded in one batch, and what a known one becomes when told again."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -14,6 +14,9 @@ from closedloop.domain.conversion import Conversion, DedupKey, Identifier, dedup
 from closedloop.domain.image import GoalImage, goal_image
 from closedloop.store.inbox import KeptWebhook, inbox_json
 from closedloop.store.sessions import SessionTable, fill, load_statement
+
+# When the value was told of a conversion that came without one: before anything that may still come.
+NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 _encode = msgspec.json.Encoder(decimal_format="string").encode
 
@@ -62,6 +65,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     currency: str
     occurred_at: datetime
     received_at: datetime
+    told_at: datetime
     webhook_id: UUID
     image: GoalImage
 
@@ -88,6 +92,7 @@ def told_row(conversion: Conversion) -> Told:
         currency=conversion.currency,
         occurred_at=conversion.occurred_at,
         received_at=conversion.received_at,
+        told_at=NEVER if told.value is None else conversion.received_at,
         webhook_id=conversion.webhook_id,
         image=goal_image(
             conversion.conversion_id,

@@ -123,7 +123,7 @@ class Embedded:
         lock = self.folder / "postmaster.pid"
         with suppress(FileNotFoundError, ValueError, IndexError):
             pid = int(lock.read_text().splitlines()[0])
-            if not is_postgres(pid):
+            if not is_postgres(pid, self.folder):
                 lock.unlink()
 
     def __exit__(
@@ -137,11 +137,13 @@ class Embedded:
             shutil.rmtree(self.sockets)
 
 
-def is_postgres(pid: int) -> bool:
+def is_postgres(pid: int, folder: Path) -> bool:
     """Return whether this process is alive and a PostgreSQL server."""
     try:
-        return psutil.Process(pid).name() == "postgres"
-    except psutil.NoSuchProcess:
+        process = psutil.Process(pid)
+        # The server works in its data folder; whose folder we may not even read is not ours.
+        return process.name() == "postgres" and Path(process.cwd()) == folder.resolve()
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
         return False
 
 

@@ -82,6 +82,7 @@ _MISSING = """
       join public.user_analytics u
         on $site_is and u.id = c.session_row::$id_type
      where c.site = %(site)s and c.state = 'matched'
+       and not c.conversion_id = any(%(refused)s::uuid[])
        and c.conversion_id >= %(from)s and c.conversion_id < %(before)s
        and $fits
        and not coalesce($document #> '{target_actions,yandex_goals_triggered}'
@@ -126,11 +127,13 @@ class Images:
             return await cursor.fetchone() or FIRST
 
     async def find_missing(
-        self, conn: AsyncConnection[Any], site: str, start: UUID, before: UUID
+        self, conn: AsyncConnection[Any], site: str, start: UUID, before: UUID, refused: Sequence[UUID] = ()
     ) -> Sequence[Imaged]:
         """Return up to 500 matched conversions of this stretch whose goal is not in its session's list."""
         async with conn.cursor(row_factory=class_row(Imaged)) as cursor:
-            await cursor.execute(self.missing, {"site": site, "from": start, "before": before})
+            await cursor.execute(
+                self.missing, {"site": site, "from": start, "before": before, "refused": list(refused)}
+            )
             return await cursor.fetchall()
 
 

@@ -121,7 +121,7 @@ def test_demo_json_is_one_document_for_programs(tmp_path: Path) -> None:
 
     for run in (1, 2):
         done = subprocess.run(once_more, capture_output=True, text=True, check=False)
-        told = json.loads(done.stdout)
+        told = json.loads(done.stdout or "{}") or pytest.fail(done.stderr)
 
         assert (done.returncode, told["ok"]) == (0, True), done.stdout + done.stderr
         assert [row["deal_id"] for row in told["rows"]["conversions"]] == [f"{run}00{n}" for n in range(1, 5)]

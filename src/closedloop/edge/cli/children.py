@@ -46,10 +46,12 @@ class Children:
     def watch(self) -> None:
         """Keep one child running until `stop`."""
         while not self.stopping.is_set():
-            child = subprocess.Popen(self.command, env=self.environment, stdin=subprocess.PIPE)  # noqa: S603 - our own program
-            self.running.append(child)
-            code = child.wait()
-            self.running.remove(child)
+            with subprocess.Popen(self.command, env=self.environment, stdin=subprocess.PIPE) as child:  # noqa: S603 - our own program
+                self.running.append(child)
+                if self.stopping.is_set():  # `stop` may have looked before this one was there
+                    child.terminate()
+                code = child.wait()
+                self.running.remove(child)
             if not self.stopping.wait(RESTART_S):
                 log.error("web_process_fell", code=code)
 

@@ -1,5 +1,6 @@
 """What a person reads when the server has started: address, key (once), and a line that can be pasted."""
 
+import shlex
 import sys
 from datetime import datetime
 
@@ -36,7 +37,9 @@ class Greeting:
         """Print the greeting."""
         key = self.config.new_webhook_key
         place = self.config.data_dir / "webhook.key"
-        shown = key or f"$(cat '{place}')" if place.exists() else "YOUR_KEY"
+        shown = "YOUR_KEY"
+        if place.exists() and place.read_text().strip() in self.config.sites["default"].webhook_keys:
+            shown = key or f"$(cat {shlex.quote(str(place))})"
         lines = [
             f"closedloop {__version__}",
             f"Address      {self.address}",
