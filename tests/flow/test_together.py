@@ -8,7 +8,7 @@ import pytest
 from fix_flow import Tables, accepted, deal, post_many, when
 from fix_pgbouncer import PoolerUrl
 from fix_postgres import Cluster
-from fix_server import MakeServer, Reply
+from fix_server import MakeServer, Reply, Server
 from fix_tools import wait_until
 
 
@@ -31,10 +31,10 @@ def test_two_servers_share_a_database(server: MakeServer, tables: Tables) -> Non
     bodies = [deal("shopper", str(number)) for number in range(150)]
     outcomes: list[list[str]] = []
 
-    threads = [
-        threading.Thread(target=lambda at=running: outcomes.append(accepted(bodies, post_many(at, bodies))))
-        for running in (one, other)
-    ]
+    def tell(running: Server) -> None:
+        outcomes.append(accepted(bodies, post_many(running, bodies)))
+
+    threads = [threading.Thread(target=tell, args=(running,)) for running in (one, other)]
     for thread in threads:
         thread.start()
     for thread in threads:

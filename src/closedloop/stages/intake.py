@@ -182,7 +182,7 @@ class Intake:
                 units.append((one.place, Unit.from_bytes(self.sealer.open(one.intake))))
             except msgspec.MsgspecError as error:
                 await loop.run_in_executor(self.disk, self.spool.park, one.place, str(error))
-                log.error("spool_parked", place=one.place, reason=str(error))
+                log.exception("spool_parked", place=one.place, reason=str(error))
         results = await asyncio.gather(
             *(self.writer.submit(unit) for _, unit in units), return_exceptions=True
         )
