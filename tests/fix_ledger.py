@@ -207,7 +207,7 @@ def build_migrated(url: str) -> None:
 
 def books_of(cluster: Cluster) -> Iterator[Books]:
     """Yield the store over a new migrated database of a cluster, dropped after it."""
-    name = cluster.create_database(template=cluster.template("migrated", build_migrated))
+    name = cluster.create_database(template=cluster.template("ledger", build_migrated))
     opened = Books(cluster.url(name))
     yield opened
     opened.close()

@@ -19,7 +19,7 @@ PREFIX = "user_analytics_closedloop_"
 FIND = """
 explain
 select found.*
-  from (select 'session-5'::text as session_id, '1741000000000000005'::text as ym_uid, null::text as yclid,
+  from (select 'session-5'::text as session_id, '1741000000000000005'::text as ym_uid, '55'::text as yclid,
                '1741000000000000000'::text as ym_uid_low, '1741000000000000999'::text as ym_uid_high,
                '[]'::jsonb as identifiers) i
  cross join lateral ($find_session) found

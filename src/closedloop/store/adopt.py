@@ -6,7 +6,7 @@ grant, policy, view or default of theirs. May be interrupted anywhere: run again
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
@@ -60,32 +60,28 @@ class Adoption:
         self.sites = sites
 
     def __enter__(self) -> Self:
-        with translated():
-            self.conn = psycopg.connect(self.conninfo, autocommit=True, prepare_threshold=None)
-            self.guard = psycopg.connect(self.conninfo, autocommit=True, prepare_threshold=None)
-        try:
+        with ExitStack() as stack, translated():
+            self.conn, self.watcher, self.guard = (
+                stack.enter_context(
+                    closing(psycopg.connect(self.conninfo, autocommit=True, prepare_threshold=None))
+                )
+                for _ in range(3)
+            )
             self.hold_guard()
             self.look()
-        except BaseException:
-            self.close()
-            raise
+            self.open = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close both connections; the lock ends with them."""
-        self.guard.close()
-        self.conn.close()
+        self.open.close()
 
     def hold_guard(self) -> None:
-        """Take the lock of adoptions for as long as the second connection's transaction is open.
+        """Take the lock of adoptions for as long as the transaction of the third connection is open.
 
-        The transaction touches no table, so neither the column nor an index build waits for it. A pooler
-        keeps it on one server connection.
+        Nothing else may run in it: an index build waits for every transaction that looks at anything while
+        it ends, and this one would never end. A pooler keeps it on one server connection.
         """
         with translated():
             self.guard.execute("begin isolation level read committed")
@@ -169,21 +165,28 @@ class Adoption:
         share = 0.0
         while not wait([building], timeout=POLL_S).done:
             with suppress(psycopg.Error):
-                reached, note = read_progress(self.guard, self.found.table.oid)
+                reached, note = read_progress(self.watcher, self.found.table.oid)
                 share = max(share, reached)
                 tell(Progress(step=index.name, share=share, note=note))
 
     def clear_away(self, building: "Future[Any]", name: sql.Identifier) -> None:
-        """End a build and drop what it left, as far as the database still lets us."""
+        """End a build and drop what it left, as far as the database still lets us.
+
+        Not concurrently: that would wait for whoever the build waited for. What cannot be had within half a
+        second stays, and the next run drops it.
+        """
         with suppress(psycopg.Error):
             if not building.done():
                 self.conn.cancel_safe(timeout=5)
             wait([building])
-            self.conn.execute(_DROP_INDEX.format(name))
+            with self.conn.transaction():
+                self.conn.execute(f"set local lock_timeout = {LOCK_MS}".encode())
+                self.conn.execute(_DROP_LEFTOVER.format(name))
 
 
 _CREATE_INDEX = sql.SQL("create index concurrently {} on public.user_analytics {}")
 _DROP_INDEX = sql.SQL("drop index concurrently if exists {}")
+_DROP_LEFTOVER = sql.SQL("drop index if exists {}")
 
 _ADD_SITE = """
     alter table public.user_analytics
@@ -265,8 +268,6 @@ PHASES = {
 
 def read_progress(conn: Connection[Any], oid: int) -> tuple[float, str]:
     """Return how much of a running build is done, from 0 to 1, and what it does, in plain words."""
-    # In a transaction the view is read once and kept, unless it is told not to.
-    conn.execute("select pg_stat_clear_snapshot()")
     row = conn.execute(_PROGRESS, {"oid": oid}).fetchone()
     if row is None:
         return 0.0, "starting"

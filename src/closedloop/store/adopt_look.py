@@ -178,12 +178,18 @@ _PUBLICATIONS = """
 """
 
 _GRANTS = """
-    select format('%s: %s', role, string_agg(lower(right_), ', ' order by right_))
+    select format('%s: %s', role, string_agg(lower(given), ', ' order by given))
       from (select case acl.grantee when 0 then 'public' else pg_get_userbyid(acl.grantee)::text end as role,
-                   acl.privilege_type as right_
+                   acl.privilege_type as given
               from pg_class c
              cross join lateral aclexplode(c.relacl) acl
-             where c.oid = to_regclass('public.user_analytics')) granted
+             where c.oid = to_regclass('public.user_analytics')
+             union all
+            select case acl.grantee when 0 then 'public' else pg_get_userbyid(acl.grantee)::text end,
+                   format('%s (%s)', acl.privilege_type, a.attname)
+              from pg_attribute a
+             cross join lateral aclexplode(a.attacl) acl
+             where a.attrelid = to_regclass('public.user_analytics') and not a.attisdropped) granted
      where role in ('public', 'anon', 'authenticated', 'service_role')
      group by role
      order by role

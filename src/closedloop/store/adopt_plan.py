@@ -278,8 +278,8 @@ def warnings_of_rows(found: Found) -> list[str]:
         return lines
     if quality.odd_document:
         lines.append(
-            f"{quality.odd_document} of {quality.rows} sampled rows hold something else where goals belong; "
-            "no goal is ever written into such a row."
+            f"{quality.odd_document} of {quality.rows} sampled rows hold something else where goals belong, "
+            "or what cannot be read; no goal is ever written into such a row."
         )
     if quality.without_id:
         lines.append(

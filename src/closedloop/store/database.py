@@ -134,7 +134,8 @@ def raise_ours(error: Exception) -> NoReturn:
     """Raise the error of ours that `error` of the driver means."""
     state = getattr(error, "sqlstate", None)
     sentence = safe_sentence(error)
-    if state in CONFLICT_CODES:
+    constraint = getattr(getattr(error, "diag", None), "constraint_name", None)
+    if state in CONFLICT_CODES or constraint == "event_pkey":
         raise DatabaseConflictError(sentence, retry_after=1) from error
     if state is None:
         # Without an answer of the server: the connection is lost, or a value was never sent.

@@ -86,7 +86,8 @@ _MISSING = """
        and c.conversion_id >= %(from)s and c.conversion_id < %(before)s
        and $fits
        and not coalesce($document #> '{target_actions,yandex_goals_triggered}'
-                        @> jsonb_build_array(jsonb_build_object('conversion_id', c.conversion_id)), false)
+                        @> jsonb_build_array(jsonb_build_object(
+                              'conversion_id', c.conversion_id, 'value', c.value, 'currency', c.currency)), false)
      order by c.session_row, c.conversion_id
      limit 500
 """
@@ -129,7 +130,7 @@ class Images:
     async def find_missing(
         self, conn: AsyncConnection[Any], site: str, start: UUID, before: UUID, refused: Sequence[UUID] = ()
     ) -> Sequence[Imaged]:
-        """Return up to 500 matched conversions of this stretch whose goal is not in its session's list."""
+        """Return up to 500 matched conversions of this stretch whose goal, with its present value, is not listed."""
         async with conn.cursor(row_factory=class_row(Imaged)) as cursor:
             await cursor.execute(
                 self.missing, {"site": site, "from": start, "before": before, "refused": list(refused)}

@@ -113,3 +113,17 @@ def test_held_table_holds_up_no_writer(postgres: Cluster, tmp_path: Path) -> Non
     assert started.returncode == 0, printed
     assert script.slowest_s < 1.5
     assert script.written > 0
+
+
+def test_names_with_brackets_are_printed_as_they_are(postgres: Cluster, tmp_path: Path) -> None:
+    """Policies of the dashboard have free text for names, and to the printer brackets could be colours."""
+    policy = 'create policy "Allow [anon] to add [/insert]" on public.user_analytics for insert to anon'
+    grant = "grant insert (session_id) on public.user_analytics to anon"
+    url = make_database(postgres, PREDECESSOR, f"{policy} with check (true)", grant)
+
+    said = run_command(url, tmp_path, "adopt", "--dry-run")
+
+    assert (said.returncode, said.stderr) == (0, "")
+    assert "Allow [anon] to add [/insert]" in said.stdout
+    assert "anon: insert (session_id)" in said.stdout
+    assert "Nothing was changed." in said.stdout

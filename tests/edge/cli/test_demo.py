@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,12 @@ def has_postgres(folder: Path) -> bool:
     return any(wanted in (process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"]))
 
 
+@pytest.fixture
+def place(scratch: Path) -> Path:
+    """Give a folder that is not there yet; below pytest's own, root's PostgreSQL loses its way to it."""
+    return Path(tempfile.mkdtemp(prefix="demo-", dir=scratch)) / "data"
+
+
 def test_demo_once_plays_every_step_and_succeeds(tmp_path: Path) -> None:
     """A newcomer reads what happens, and CI reads the exit code; the caller's settings touch nothing."""
     environment = {"DATABASE_URL": "postgresql://nobody@nowhere.example/real", "CLOSEDLOOP_CONFIG": "/none"}
@@ -115,9 +122,9 @@ def test_demo_once_plays_every_step_and_succeeds(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_demo_json_is_one_document_for_programs(tmp_path: Path) -> None:
+def test_demo_json_is_one_document_for_programs(place: Path) -> None:
     """A script reads which check failed, and nothing else; a folder may be used again."""
-    once_more = command("--once", "--json", "--data-dir", tmp_path / "data")
+    once_more = command("--once", "--json", "--data-dir", place)
 
     for run in (1, 2):
         done = subprocess.run(once_more, capture_output=True, text=True, check=False)
@@ -125,23 +132,22 @@ def test_demo_json_is_one_document_for_programs(tmp_path: Path) -> None:
 
         assert (done.returncode, told["ok"]) == (0, True), done.stdout + done.stderr
         assert [row["deal_id"] for row in told["rows"]["conversions"]] == [f"{run}00{n}" for n in range(1, 5)]
-    assert not has_postgres(tmp_path / "data")
+    assert not has_postgres(place)
 
 
 @pytest.mark.parametrize(
     "moment", ["server.out", "postgres/PG_VERSION", "postgres/postmaster.pid", "spool.sqlite3"]
 )
-def test_interrupted_demo_leaves_no_process(tmp_path: Path, moment: str) -> None:
+def test_interrupted_demo_leaves_no_process(place: Path, moment: str) -> None:
     """Whoever presses Ctrl-C at any moment of the start must not find a database running next week."""
-    folder = tmp_path / "data"
-    demo = subprocess.Popen(command("--data-dir", folder), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    wait_until(lambda: (folder / moment).exists() or demo.poll() is not None, what=moment)
+    demo = subprocess.Popen(command("--data-dir", place), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    wait_until(lambda: (place / moment).exists() or demo.poll() is not None, what=moment)
 
     demo.send_signal(signal.SIGTERM)
     _, said = demo.communicate(timeout=60)
 
     assert demo.returncode == 1, said
-    assert not has_postgres(folder)
+    assert not has_postgres(place)
 
 
 def test_checks_accept_what_should_be_there() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from closedloop.edge.cli.doctor import check_key
 from closedloop.store.spool import Spool
 from fix_adopt import PREDECESSOR, make_database, run_command
 from fix_pgbouncer import PoolerUrl
@@ -215,3 +216,22 @@ def test_rights_of_the_api_roles_are_told(healthy: str, examine: Examine) -> Non
 
     assert code == 1
     assert "revoke all on schema closedloop from public, anon" in checks["REST API"]["mend"]
+
+
+@pytest.mark.parametrize(
+    ("key", "state"),
+    [
+        ("passwordpassword123", "fail"),
+        ("my-super-secret-key-2026", "fail"),
+        ("0123456789abcdef", "fail"),
+        ("eyJhbGciOiJIUzI1NiJ9.eyJyb2xlIjoiYW5vbiJ9.c2lnbmF0dXJl", "fail"),
+        ("Zk3v9q-2LmX0pQs7TtWc", "ok"),
+        ("9f86d081884c7d659a2feaa0c55ad015", "ok"),
+    ],
+)
+def test_key_that_is_guessed_first_is_told(key: str, state: str) -> None:
+    """Length says little of a key that people think of first, and a random one must not be suspected."""
+    check = check_key("default", key)
+
+    assert check.state == state
+    assert key not in check.seen + check.mend

@@ -35,7 +35,9 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
 def run(wanted: Wanted) -> int:
     """Look, say, ask where a person sits at the terminal, and do; 1 when the table cannot be adopted."""
-    console = Console(file=sys.stderr if wanted.as_json else sys.stdout, highlight=False, soft_wrap=True)
+    # Names of policies and views are their owner's text, and may have brackets.
+    output = sys.stderr if wanted.as_json else sys.stdout
+    console = Console(file=output, highlight=False, markup=False, soft_wrap=True)
     with (
         database_of(wanted.config, wanted.data_dir) as (settings, conninfo),
         Adoption(conninfo, list(settings.sites)) as adoption,
@@ -44,6 +46,8 @@ def run(wanted: Wanted) -> int:
         say_found(console, adoption.found)
         say_plan(console, plan)
         done = not plan.refusals and not wanted.dry_run and (plan.is_done or agreed(wanted, sys.stdin))
+        if not done and not plan.refusals:
+            console.print("Nothing was changed.")
         if done and not plan.is_done:
             with Bars(console) as bars:
                 adoption.carry_out(clock.now(), bars.tell, clock.pause)
@@ -78,6 +82,7 @@ def found_lines(found: Found) -> list[tuple[str, str]]:
         ("rows", f"{exact}{found.rows:,}, {table.table_size / MEGABYTE:.1f} MB"),
         ("columns", columns),
         ("rows that share a session_id", repeated),
+        ("sampled rows", sampled(found)),
         ("indexes", listed([f"{one.name}{'' if one.valid else ' (invalid)'}" for one in found.indexes])),
         ("views on it", listed(found.views)),
         ("triggers", listed(found.triggers)),
@@ -87,6 +92,17 @@ def found_lines(found: Found) -> list[tuple[str, str]]:
         ("owner, and our role", f"{table.owner}, {table.role}"),
         ("connection", "direct" if found.direct else "through a pooler"),
     ]
+
+
+def sampled(found: Found) -> str:
+    """Return what a sample of the rows holds, in words."""
+    quality = found.quality
+    if quality is None:
+        return "not read"
+    return (
+        f"{quality.rows:,}: {quality.with_ym_uid:,} with ym_uid, {quality.with_yclid:,} with yclid, "
+        f"{quality.without_document:,} without a document, {quality.without_timestamp:,} without a time"
+    )
 
 
 def listed(names: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import shutil
 import stat
 import sys
@@ -39,6 +40,12 @@ MARKS = {OK: "✓", WARN: "!", FAIL: "✗"}
 
 # A key of so many characters, so many of them different, is weak; with half of either it is none.
 MIN_KEY, MIN_SIGNS = 16, 8
+# What people make keys of; a key that is nothing else is tried early by whoever guesses.
+COMMON = re.compile(
+    "pass(word|wort)?|secret|token|key|web|hook|closed|loop|change|me|admin|user|login|default|example|sample"
+    "|test|my|our|super|very|shop|site|crm|bitrix|amo|tilda|supabase|qwerty|uiop|asdf|ghjk|zxcv|abcdef"
+)
+MIN_LETTERS = 5
 GIGABYTE = 1024**3
 MIN_FREE = 100 * 1024**2
 CLOCK_WARN_S, CLOCK_FAIL_S = 2, 60
@@ -182,6 +189,9 @@ def check_key(site: str, key: str) -> Check:
     if is_supabase_key(key.encode()):
         return Check(check=name, state=FAIL, seen="is a key of Supabase, which others know", mend=make)
     signs = len(set(key))
+    rest, words = COMMON.subn("", key.lower())
+    if words and sum(map(str.isalpha, rest)) < MIN_LETTERS:
+        return Check(check=name, state=FAIL, seen="is made of common words and digits", mend=make)
     if not key.startswith(SIGNING_PREFIX) and (len(key) < MIN_KEY or signs < MIN_SIGNS):
         state = FAIL if len(key) < MIN_KEY // 2 or signs < MIN_SIGNS // 2 else WARN
         seen = f"{len(key)} characters, {signs} different ones: it can be guessed"
