@@ -87,7 +87,8 @@ _MISSING = """
        and $fits
        and not coalesce($document #> '{target_actions,yandex_goals_triggered}'
                         @> jsonb_build_array(jsonb_build_object(
-                              'conversion_id', c.conversion_id, 'value', c.value, 'currency', c.currency)), false)
+                                'conversion_id', c.conversion_id,
+                                'value', c.value, 'currency', c.currency)), false)
      order by c.session_row, c.conversion_id
      limit 500
 """
@@ -130,7 +131,7 @@ class Images:
     async def find_missing(
         self, conn: AsyncConnection[Any], site: str, start: UUID, before: UUID, refused: Sequence[UUID] = ()
     ) -> Sequence[Imaged]:
-        """Return up to 500 matched conversions of this stretch whose goal, with its present value, is not listed."""
+        """Return up to 500 matched conversions here whose goal, with its present value, is not listed."""
         async with conn.cursor(row_factory=class_row(Imaged)) as cursor:
             await cursor.execute(
                 self.missing, {"site": site, "from": start, "before": before, "refused": list(refused)}
