@@ -195,9 +195,10 @@ _ADD_SITE = """
 
 
 def add_site(conn: Connection[Any], tell: Tell, pause: Callable[[float], None]) -> None:
-    """Add the column, in a transaction of its own that waits at most half a second for its lock.
+    """Add the column, in a transaction of its own that waits half a second for its lock.
 
-    Steps back and tries again for some two minutes, so that writers behind it are held up for a moment only.
+    1.3 seconds where an autovacuum has to give way. Steps back and tries again for some two minutes, so that
+    writers behind it are held up for a moment only.
     Raises OperatorError that names whoever holds the table.
     """
     holders: list[str] = []
