@@ -82,6 +82,7 @@ def test_nothing_is_left_to_fill_in(table: SessionTable) -> None:
         *vars(statements.images).values(),
         *statements.waiting.probes,
         statements.waiting.found,
+        statements.waiting.wait_statement,
     ]
 
     assert [re.findall(rb"\$\w+", one) for one in written] == [[]] * len(written)
@@ -229,3 +230,15 @@ def test_session_id_of_a_uuid_column_is_any_spelling(books: Books) -> None:
     )
 
     assert [one.session_row for one in answer.values()] == [row, None]
+
+
+def test_session_of_a_uuid_column_that_comes_late_is_any_spelling(books: Books) -> None:
+    """What waits is compared as text, and a text in capitals would wait for ever."""
+    rebuild(books, msgspec.structs.replace(OWN_TABLE, session_id_type="uuid"))
+    late = UUID(SESSION[::-1].replace("-", ""))
+    books.append(tell(deal_id="1", session_id=str(late).upper()))
+
+    row = books.add_session(str(late))
+
+    assert [rule for _, rule in books.match()] == ["session_id"]
+    assert len(books.goals(row)) == 1

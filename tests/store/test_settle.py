@@ -41,9 +41,13 @@ class Entry:
         if not self.is_matched and is_known:
             self.is_matched, self.session_id = True, again.told.session_id
             kinds.append("matched")
+        elif not self.is_matched and again.received_at >= self.told_at:
+            if again.told.session_id != self.session_id:
+                kinds.append("unmatched")
+            self.session_id = again.told.session_id
         money = (again.value, again.told.currency or self.money[1])
         if again.told.value is None:
-            return kinds or ["repeated"]
+            return self.or_repeated(kinds)
         if money == self.money:
             self.told_at = max(self.told_at, again.received_at)
         elif again.received_at < self.told_at:
@@ -52,7 +56,12 @@ class Entry:
             self.money, self.told_at = money, again.received_at
             self.revision += 1
             kinds.append("revised")
-        return kinds if {"matched", "revised"} & set(kinds) else [*kinds, "repeated"]
+        return self.or_repeated(kinds)
+
+    @staticmethod
+    def or_repeated(kinds: list[str]) -> list[str]:
+        """Return the entries, and that it was a repetition where nothing came of it."""
+        return kinds if {"matched", "revised", "stale"} & set(kinds) else [*kinds, "repeated"]
 
 
 class SettleMachine(RuleBasedStateMachine):
@@ -95,7 +104,7 @@ class SettleMachine(RuleBasedStateMachine):
         kind = self.books.tell(conversion, self.site)
 
         noted = self.expect((deal, goal), event, conversion)
-        assert kind == next(one for one in ("new", "revised", "matched", "repeated") if one in noted)
+        assert kind == next(one for one in ("new", "revised", "matched", "stale", "repeated") if one in noted)
         self.journal += [one for one in noted if one != "new"]
 
     def expect(self, key: tuple[str, str], event: str | None, conversion: Conversion) -> list[str]:
@@ -295,8 +304,8 @@ def test_older_value_does_not_win(books: Books) -> None:
     """A webhook that waited in the spool is history when the database is back."""
     kinds = tell_values(books, (A, 10), (B, 5))
 
-    assert (kinds, revisions(books)) == (["new", "repeated"], [(A, "RUB", 1)])
-    assert books.journal() == ["unmatched", "stale", "repeated"]
+    assert (kinds, revisions(books)) == (["new", "stale"], [(A, "RUB", 1)])
+    assert books.journal() == ["unmatched", "stale"]
 
 
 def test_value_told_again_is_not_undone_by_an_older_one(books: Books) -> None:
@@ -369,6 +378,41 @@ def test_unmatched_deal_is_matched_by_what_is_told_now(books: Books) -> None:
         (str(first.conversion_id), B)
     ]
     assert books.rows("select * from closedloop.waiting") == []
+
+
+def test_unmatched_deal_waits_for_what_was_told_last(books: Books) -> None:
+    """The manager mends a mistyped session in the CRM before the tracker has sent the right one."""
+    books.tell(tell(deal_id="7", session_id="mistyped", identifiers=[("phone", "h")], value=A))
+
+    again = books.settle(tell(deal_id="7", session_id="s", ym_uid="2", value=A, at=NOW + SECOND))
+
+    assert (again.kind, books.journal()) == ("repeated", ["unmatched", "unmatched", "repeated"])
+    waiting = books.rows("select kind, value from closedloop.waiting order by kind")
+    assert waiting == [("phone", "h"), ("session_id", "s"), ("ym_uid", "2")]
+    row = books.add_session("s")
+    assert [rule for _, rule in books.match()] == ["session_id"]
+    assert len(books.goals(row)) == 1
+
+
+def test_older_telling_adds_but_does_not_replace(books: Books) -> None:
+    """A webhook from the spool may know the session that the later one lacked; it knows no better."""
+    books.tell(tell(deal_id="7", ym_uid="2", value=A, at=NOW + SECOND))
+
+    books.tell(tell(deal_id="7", session_id="s", ym_uid="1", value=B))
+
+    waiting = books.rows("select kind, value from closedloop.waiting order by kind")
+    assert waiting == [("session_id", "s"), ("ym_uid", "2")]
+
+
+def test_repetition_of_an_unmatched_deal_writes_no_waiting_row(books: Books) -> None:
+    """Make repeats a refused webhook for hours; nothing may be written anew each time."""
+    ids: dict[str, Any] = {"session_id": "s", "ym_uid": "2", "identifiers": [("phone", "h")]}
+    books.tell(tell(deal_id="7", **ids))
+    before = books.rows("select xmin::text, ctid::text from closedloop.waiting order by 1, 2")
+
+    books.tell(tell(deal_id="7", **ids, at=NOW + SECOND))
+
+    assert books.rows("select xmin::text, ctid::text from closedloop.waiting order by 1, 2") == before
 
 
 def test_matched_deal_never_moves_to_another_session(books: Books) -> None:

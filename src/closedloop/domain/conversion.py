@@ -74,5 +74,6 @@ def dedup_key(told: ReportedConversion) -> DedupKey:
 
 def digest_of(*parts: str) -> bytes:
     """Return 16 bytes that differ whenever any part does; each part is preceded by its length."""
-    joined = b"".join(len(part.encode()).to_bytes(4, "big") + part.encode() for part in parts)
+    encoded = [part.encode() for part in parts]
+    joined = b"".join([len(part).to_bytes(4, "big") + part for part in encoded])
     return hashlib.sha256(joined).digest()[:16]

@@ -55,6 +55,8 @@ class Writer:
         self.shape = shape
         self.queue: deque[Queued] = deque()
         self.wake = asyncio.Event()
+        self.waiting: deque[tuple[float, asyncio.Future[list[Settled]]]] = deque()
+        self.timer: asyncio.TimerHandle | None = None
         self.conn: AsyncConnection[Any] | None = None
         self.away: DatabaseAwayError | None = DatabaseAwayError("the database is not connected yet")
         self.connected = asyncio.Event()
@@ -71,15 +73,28 @@ class Writer:
             raise self.away or DatabaseAwayError("the server is stopping")
         if len(self.queue) >= MAX_QUEUE:
             raise BusyError("too many conversions wait for the database", retry_after=2)
-        future: asyncio.Future[list[Settled]] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[list[Settled]] = loop.create_future()
         self.queue.append((unit, future))
+        self.waiting.append((loop.time() + PATIENCE_S, future))
+        if self.timer is None:
+            self.timer = loop.call_later(PATIENCE_S, self.expire)
         self.wake.set()
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                return await future
-        except TimeoutError:
+        return await future
+
+    def expire(self) -> None:
+        """Turn away whoever has waited longer than the patience; one timer serves all."""
+        loop = asyncio.get_running_loop()
+        self.forget_answered()
+        while self.waiting and self.waiting[0][0] <= loop.time():
             self.away = DatabaseAwayError(f"the database did not commit within {PATIENCE_S:.0f} s")
-            raise self.away from None
+            resolve(self.waiting.popleft()[1], self.away)
+        self.timer = loop.call_at(self.waiting[0][0], self.expire) if self.waiting else None
+
+    def forget_answered(self) -> None:
+        """Drop the deadlines of units that have their answer."""
+        while self.waiting and self.waiting[0][1].done():
+            self.waiting.popleft()
 
     async def run(self) -> None:
         """Connect, record, connect again; ends after `stop` when the queue is empty."""
@@ -161,6 +176,8 @@ class Writer:
                 if not future.done():
                     future.set_exception(away)
             raise
+        finally:
+            self.forget_answered()
         self.away = None
 
     async def record_site(

@@ -44,6 +44,8 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     told_at: datetime
     revision: int
     session_row: str | None
+    rule: str | None
+    search: dict[str, Any]  # as jsonb; see `Search`
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +106,43 @@ def told_row(conversion: Conversion) -> Told:
     )
 
 
+class Search(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that a session can be found by; the names are those of the statements' parameters."""
+
+    session_id: str | None = None
+    ym_uid: str | None = None
+    ym_uid_low: str | None = None
+    ym_uid_high: str | None = None
+    yclid: str | None = None
+    identifiers: tuple[Identifier, ...] = ()
+
+    def parameters(self) -> dict[str, str | None]:
+        """Return the parameters of a statement."""
+        encoded = _encode(self.identifiers).decode() if self.identifiers else None
+        return msgspec.structs.asdict(self) | {"identifiers": encoded}
+
+    def or_else(self, older: "Search") -> "Search":
+        """Return what this one has, and from the older one what this one lacks."""
+        mine, theirs = msgspec.structs.asdict(self), msgspec.structs.asdict(older)
+        kept = {name: theirs[name] if value is None else value for name, value in mine.items()}
+        kept["identifiers"] = tuple(dict.fromkeys((*older.identifiers, *self.identifiers)))
+        return msgspec.convert(kept, Search)
+
+
+def search_of(conversion: Conversion) -> Search:
+    """Return what the session of a conversion can be found by."""
+    told = conversion.told
+    low, high = told.ym_uid_interval or (None, None)
+    return Search(
+        session_id=told.session_id,
+        ym_uid=told.ym_uid,
+        ym_uid_low=low,
+        ym_uid_high=high,
+        yclid=told.click_ids.get("yclid"),
+        identifiers=conversion.identifiers,
+    )
+
+
 class Ledger:
     """The statements over `closedloop.conversion`, written for one shape of public.user_analytics."""
 
@@ -141,29 +180,14 @@ class Ledger:
                     "webhooks": inbox_json(webhooks),
                 },
             )
-            return {row.conversion_id: row async for row in cursor}
+            return {row.conversion_id: row for row in await cursor.fetchall()}
 
     async def find_session(
         self, conn: AsyncConnection[Any], site: str, conversion: Conversion
     ) -> tuple[str, str] | None:
         """Return the row of the session that answers, and the rule that found it, or None."""
-        told = conversion.told
-        low, high = told.ym_uid_interval or (None, None)
         async with conn.cursor() as cursor:
-            await cursor.execute(
-                self.find_statement,
-                {
-                    "site": site,
-                    "session_id": told.session_id,
-                    "ym_uid": told.ym_uid,
-                    "ym_uid_low": low,
-                    "ym_uid_high": high,
-                    "yclid": told.click_ids.get("yclid"),
-                    "identifiers": _encode(conversion.identifiers).decode()
-                    if conversion.identifiers
-                    else None,
-                },
-            )
+            await cursor.execute(self.find_statement, {"site": site, **search_of(conversion).parameters()})
             found = await cursor.fetchone()
         return None if found is None else (found[0], found[1])
 
@@ -191,7 +215,10 @@ _EVENT = """
 
 _KNOWN = """
     select conversion_id, goal, deal_id, dedup_rule, value, currency, occurred_at, received_at, told_at,
-           revision, session_row
+           revision, session_row, rule,
+           jsonb_strip_nulls(jsonb_build_object(
+               'session_id', session_id, 'ym_uid', ym_uid, 'ym_uid_low', ym_uid_low,
+               'ym_uid_high', ym_uid_high, 'yclid', yclid, 'identifiers', identifiers)) as search
       from closedloop.conversion
      where site = %(site)s and dedup_key = %(dedup_key)s
        for update

@@ -102,7 +102,7 @@ def shape_fragments(table: SessionTable) -> Mapping[str, str]:
         "yclid": identifier("yclid", table, row="u."),
         "to_id": f"wanted.session_row::{table.id_type}",
         "id_type": table.id_type,
-        "identifiers": _IDENTIFIERS,
+        "identifiers": Template(_IDENTIFIERS).substitute(session_id=_spelt(table)),
         "session_id_any": _any_session(table),
         **(_document_fragments() if table.data_type == "jsonb" else _json_fragments()),
     }
@@ -146,6 +146,13 @@ def _with_goals(actions: str, goals: str) -> str:
 
 def _with_key(json_object: str, key: str, value: str) -> str:
     return Template(_JSON_WITH_KEY).substitute(object=json_object, key=key, value=value)
+
+
+def _spelt(table: SessionTable) -> str:
+    """Return a conversion's session id as the session table would spell it: a uuid has several spellings."""
+    if table.session_id_type == "uuid":
+        return f"case when session_id ~ '{UUID_SHAPE}' then session_id::uuid::text else session_id end"
+    return "session_id"
 
 
 def _any_session(table: SessionTable) -> str:
@@ -212,7 +219,7 @@ _FIND_SESSION = """
 # Everything that a conversion `told` could be found by, one row each.
 _IDENTIFIERS = """
     select kind, value
-      from (values ('session_id', session_id), ('ym_uid', ym_uid), ('ym_uid_rounded', ym_uid_low),
+      from (values ('session_id', $session_id), ('ym_uid', ym_uid), ('ym_uid_rounded', ym_uid_low),
                    ('yclid', yclid)) as own (kind, value)
      where value is not null
     union

@@ -16,6 +16,7 @@ from closedloop.store.conversions import (
     Known,
     Ledger,
     Recorded,
+    Search,
     confirm,
     free_key,
     lock_known,
@@ -23,10 +24,11 @@ from closedloop.store.conversions import (
     recorded_by_id,
     remember_event,
     revise,
+    search_of,
     window_is_over,
 )
 from closedloop.store.journal import note
-from closedloop.store.waiting import Found, match_late
+from closedloop.store.waiting import Found, Waiting, match_late
 
 # For a site that was taken out of the configuration while its webhooks waited in the spool.
 DEFAULT_WINDOW = timedelta(hours=24)
@@ -45,8 +47,9 @@ class Settler:
     `windows` says per site how long equal bytes without an id of their own count as one.
     """
 
-    def __init__(self, ledger: Ledger, windows: Mapping[str, timedelta]) -> None:
+    def __init__(self, ledger: Ledger, waiting: Waiting, windows: Mapping[str, timedelta]) -> None:
         self.ledger = ledger
+        self.waiting = waiting
         self.windows = windows
 
     async def settle(
@@ -88,24 +91,32 @@ class Settler:
         self, conn: AsyncConnection[Any], site: str, conversion: Conversion, known: Known
     ) -> Settled:
         """Return what a known and locked conversion becomes: revised, matched, stale or only repeated."""
-        change = revised_money(conversion, known)
         found = await self.late_session(conn, site, conversion, known)
-        if change is not None and conversion.received_at < known.told_at:
-            await note(conn, site, known.conversion_id, conversion, "stale", change.detail())
-            change = None
-        elif change is not None:
-            await revise(conn, site, conversion, known, change.value, change.currency)
-            await note(conn, site, known.conversion_id, conversion, "revised", change.detail())
-        elif told_the_same(conversion, known):
-            await confirm(conn, site, known.conversion_id, conversion.received_at)
-        if change is None and found is None:
+        kind = await self.told_money(conn, site, conversion, known)
+        if kind == "repeated" and found is None:
             return await self.repeated(conn, site, conversion, known.conversion_id)
         recorded = Recorded(
             conversion_id=known.conversion_id,
             session_row=found.session_row if found is not None else known.session_row,
+            rule=found.rule if found is not None else known.rule,
             imaged=False,
         )
-        return Settled(recorded=recorded, kind="revised" if change is not None else "matched")
+        return Settled(recorded=recorded, kind=kind if found is None or kind == "revised" else "matched")
+
+    async def told_money(
+        self, conn: AsyncConnection[Any], site: str, conversion: Conversion, known: Known
+    ) -> str:
+        """Give a known conversion the value that is told now; return revised, stale or repeated."""
+        change = revised_money(conversion, known)
+        if change is None:
+            if told_the_same(conversion, known):
+                await confirm(conn, site, known.conversion_id, conversion.received_at)
+            return "repeated"
+        kind = "stale" if conversion.received_at < known.told_at else "revised"
+        if kind == "revised":
+            await revise(conn, site, conversion, known, change.value, change.currency)
+        await note(conn, site, known.conversion_id, conversion, kind, change.detail())
+        return kind
 
     async def late_session(
         self, conn: AsyncConnection[Any], site: str, conversion: Conversion, known: Known
@@ -115,6 +126,7 @@ class Settler:
             return None
         answer = await self.ledger.find_session(conn, site, conversion)
         if answer is None:
+            await self.wait_longer(conn, site, conversion, known)
             return None
         found = Found(
             conversion_id=known.conversion_id,
@@ -128,6 +140,18 @@ class Settler:
         )
         now, because = conversion.received_at, conversion.webhook_id
         return found if await match_late(conn, site, found, now, because) else None
+
+    async def wait_longer(
+        self, conn: AsyncConnection[Any], site: str, conversion: Conversion, known: Known
+    ) -> None:
+        """Let a still unmatched conversion wait for what is told now; the later telling has the last word."""
+        stored, told = msgspec.convert(known.search, Search), search_of(conversion)
+        is_older = conversion.received_at < known.told_at
+        search = stored.or_else(told) if is_older else told.or_else(stored)
+        if search == stored:
+            return
+        await self.waiting.wait_for(conn, site, known.conversion_id, search)
+        await note(conn, site, known.conversion_id, conversion, "unmatched", {})
 
     async def repeated(
         self, conn: AsyncConnection[Any], site: str, conversion: Conversion, conversion_id: UUID

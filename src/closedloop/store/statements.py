@@ -17,9 +17,9 @@ class Statements:
     def __init__(self, table: SessionTable, windows: Mapping[str, timedelta]) -> None:
         self.table = table
         self.ledger = Ledger(table)
-        self.settler = Settler(self.ledger, windows)
         self.images = Images(table)
         self.waiting = Waiting(table)
+        self.settler = Settler(self.ledger, self.waiting, windows)
 
 
 class Shape:

@@ -8,6 +8,7 @@ from uuid import UUID
 from psycopg import AsyncConnection
 from psycopg.rows import class_row, scalar_row
 
+from closedloop.store.conversions import Search
 from closedloop.store.images import Imaged
 from closedloop.store.sessions import SessionTable, fill
 
@@ -82,6 +83,25 @@ _MATCH = """
       from matched
 """
 
+_TELL = """
+    update closedloop.conversion
+       set session_id = %(session_id)s, ym_uid = %(ym_uid)s, ym_uid_low = %(ym_uid_low)s,
+           ym_uid_high = %(ym_uid_high)s, yclid = %(yclid)s, identifiers = %(identifiers)s
+     where site = %(site)s and conversion_id = %(conversion_id)s and state = 'unmatched'
+"""
+
+_FORGET = """
+    delete from closedloop.waiting
+     where site = %(site)s and conversion_id = %(conversion_id)s
+"""
+
+_WAIT = """
+    insert into closedloop.waiting (site, kind, value, conversion_id)
+    select %(site)s, identifier.kind, identifier.value, conversion_id
+      from closedloop.conversion, lateral ($identifiers) identifier
+     where conversion.site = %(site)s and conversion_id = %(conversion_id)s
+"""
+
 _WRITTEN = """
     select pg_current_wal_insert_lsn()::text
 """
@@ -113,6 +133,7 @@ class Waiting:
         ]
         self.probes += [fill(_ROUNDED, table), _KNOWN.encode()]
         self.found = fill(_FOUND, table)
+        self.wait_statement = fill(_WAIT, table)
 
     async def find_answered(self, conn: AsyncConnection[Any], site: str) -> Sequence[UUID]:
         """Return up to 500 unmatched conversions of this site that some session now seems to answer."""
@@ -130,6 +151,14 @@ class Waiting:
         async with conn.cursor(row_factory=class_row(Found)) as cursor:
             await cursor.execute(self.found, {"site": site, "candidates": list(candidates)})
             return await cursor.fetchall()
+
+    async def wait_for(
+        self, conn: AsyncConnection[Any], site: str, conversion_id: UUID, search: Search
+    ) -> None:
+        """Let an unmatched conversion wait for `search` from now on; the caller holds its lock."""
+        parameters = {"site": site, "conversion_id": conversion_id, **search.parameters()}
+        for statement in (_TELL, _FORGET, self.wait_statement):
+            await conn.execute(statement, parameters)
 
 
 async def match_late(

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -133,11 +134,33 @@ def test_asked_to_end_it_ends_cleanly(run: Start, how: signal.Signals) -> None:
     """A service manager takes any other code for a failure and starts it again."""
     running = run("serve", "--port", "0")
     address = address_in(running.greeted())
-    wait_until(lambda: answers(address), what="an answer")
+    assert answers(address)
 
     assert running.ask_to_end(how) == 0
     assert json.loads(running.log().splitlines()[-1])["event"] == "stopped"
     assert is_free(int(address.rpartition(":")[2]))
+
+
+def test_asked_to_end_during_the_first_start_it_leaves_no_server(scratch: Path) -> None:
+    """A deployment that is taken back at once must not leave a PostgreSQL that nobody looks after."""
+    folder = Path(tempfile.mkdtemp(dir=scratch))
+    folder.chmod(0o755)
+    data = folder / "data"
+    starting = Run(folder, ("serve", "--port", str(free_port()), "--data-dir", str(data)), {})
+    wait_until((data / "postgres").exists, what="the beginning of the new database")
+
+    assert starting.ask_to_end() == 0
+    assert servers_in(data) == []
+
+
+def servers_in(data: Path) -> list[int]:
+    """Return the processes that work in a data folder."""
+    found: list[int] = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if Path(process.cwd()).is_relative_to(data):
+                found.append(process.pid)
+    return found
 
 
 def test_every_line_of_the_log_is_json_without_a_terminal(server: MakeServer) -> None:

@@ -6,6 +6,7 @@ import gc
 import signal
 import socket
 import sys
+import threading
 
 import msgspec
 import structlog
@@ -13,7 +14,7 @@ import uvloop
 from granian.constants import Interfaces
 from granian.server.embed import Server
 
-from closedloop.config import Config, read_config
+from closedloop.config import read_config
 from closedloop.edge.cli.children import Children
 from closedloop.edge.cli.greeting import Greeting
 from closedloop.edge.cli.start import Start
@@ -27,6 +28,8 @@ from closedloop.store.migrate import prepare
 from closedloop.telemetry import set_up_logs
 
 BACKLOG = 1024
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+LISTENS_WITHIN_S = 10.0
 
 log = structlog.get_logger()
 
@@ -34,8 +37,18 @@ log = structlog.get_logger()
 def run(start: Start) -> None:
     """Run until SIGTERM or SIGINT. The embedded PostgreSQL starts first and stops last.
 
-    Raises OperatorError for everything that a person has to mend before the start.
+    A signal during the start is obeyed when the start is done, which takes seconds: half a start would
+    leave a server behind. A second signal ends at once. Raises OperatorError for everything that a person
+    has to mend before the start.
     """
+    stop_early = threading.Event()
+
+    def remember(number: int, _frame: object) -> None:
+        stop_early.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    for number in SIGNALS:
+        signal.signal(number, remember)
     set_up_logs(pretty=sys.stderr.isatty())
     config = read_config(config=start.config, data_dir=start.data_dir)
     port = start.port if start.joins or not start.web else free_port(start.host, start.port)
@@ -48,18 +61,22 @@ def run(start: Start) -> None:
         children = stack.enter_context(Children(start, url))
         greeting = Greeting(config, start.host, port, example=fresh and config.database_url is None)
         greeting.make_example(plain_conninfo(url), clock.now())
-        uvloop.run(serve(config, url, start, greeting, children))
+        uvloop.run(serve(url, start, greeting, children, stop_early))
 
 
-async def serve(config: Config, url: str, start: Start, greeting: Greeting, children: Children) -> None:
+async def serve(
+    url: str, start: Start, greeting: Greeting, children: Children, stop_early: threading.Event
+) -> None:
     """Run one process until a signal, then record what was accepted and leave."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in SIGNALS:
         loop.add_signal_handler(number, stopped.set)
+    if stop_early.is_set():
+        stopped.set()
     if start.joins:
         loop.add_reader(sys.stdin.fileno(), stopped.set)
-    process = Process(config, url, web=start.web, worker=start.worker)
+    process = Process(greeting.config, url, web=start.web, worker=start.worker)
     await process.start()
     try:
         if start.web:
@@ -85,7 +102,7 @@ async def serve_http(process: Process, start: Start, greeting: Greeting, stopped
     )
     gc.freeze()  # what was imported and built stays for good: not to be looked through again and again
     serving = asyncio.create_task(server.serve())
-    if not start.joins:
+    if not start.joins and await listens(start.host, start.port):
         greeting.show()
     waiting = asyncio.create_task(stopped.wait())
     await asyncio.wait([serving, waiting], return_when=asyncio.FIRST_COMPLETED)
@@ -93,6 +110,18 @@ async def serve_http(process: Process, start: Start, greeting: Greeting, stopped
     server.interrupt_signal = True
     server.main_loop_interrupt.set()
     await serving
+
+
+async def listens(host: str, port: int) -> bool:
+    """Return whether somebody accepts connections there, as soon as somebody does."""
+    deadline = clock.elapsed() + LISTENS_WITHIN_S
+    while clock.elapsed() < deadline:
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_connection(host, port)
+            writer.close()
+            return True
+        await asyncio.sleep(0.01)
+    return False
 
 
 def free_port(host: str, port: int) -> int:

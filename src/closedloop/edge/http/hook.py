@@ -3,9 +3,11 @@
 A request passes these steps and no other: method, size, key, reading, site, intake, answer.
 """
 
+import functools
 from typing import Any
 
 import structlog
+from prometheus_client import Counter
 
 from closedloop.config import Site
 from closedloop.edge.http.answers import CORS, JSON, TEXT, Answer, answer_error, answer_settled, sentence
@@ -21,6 +23,12 @@ PATH = "/functions/v1/crm-conversion-hook"
 MAX_BYTES = 64 * 1024
 
 log = structlog.get_logger()
+
+
+@functools.cache
+def counted(outcome: str) -> Counter:
+    """Return the counter of one outcome; looking it up by its label takes a lock each time."""
+    return REQUESTS.labels(outcome)
 
 
 class Hook:
@@ -45,7 +53,7 @@ class Hook:
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         body = b"" if scope["method"] == "HEAD" else answer.body
         await send({"type": "http.response.body", "body": body})
-        REQUESTS.labels(answer.outcome).inc()
+        counted(answer.outcome).inc()
         LATENCY.observe(clock.elapsed() - started)
 
     async def answer(self, scope: Any, receive: Any) -> Answer:  # noqa: ANN401 - ASGI

@@ -2,7 +2,14 @@
 -- Every primary and unique key begins with `site`, so that the tables can be distributed by it.
 -- New tables only: old code does not know them, new code needs them.
 
-create schema if not exists closedloop;
+do $$
+begin
+    -- A role that was given the schema need not have the right to make one.
+    if to_regnamespace('closedloop') is null then
+        create schema closedloop;
+    end if;
+end
+$$;
 revoke all on schema closedloop from public;
 
 create table if not exists closedloop.migration (
