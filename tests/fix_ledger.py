@@ -13,6 +13,7 @@ from uuid import UUID
 import psycopg
 import pytest
 from psycopg import AsyncConnection
+from structlog.testing import capture_logs
 
 from closedloop.domain.conversion import Conversion, Identifier, ReportedConversion
 from closedloop.store.conversions import Recorded
@@ -197,6 +198,11 @@ class Books:
         return self.run(restored)
 
 
+def migrate_now(url: str) -> None:
+    """Fill an empty database with our schema and nothing else."""
+    migrate(url, NOW)
+
+
 def build_migrated(url: str) -> None:
     """Fill an empty database with our schema."""
     migrate(url, NOW)
@@ -212,6 +218,21 @@ def books_of(cluster: Cluster) -> Iterator[Books]:
     yield opened
     opened.close()
     cluster.drop_database(name)
+
+
+@pytest.fixture
+def database_template(request: pytest.FixtureRequest, postgres: Cluster) -> str:
+    """Say what `database` is a copy of: an empty one, or ours where the test is marked `migrated`."""
+    if request.node.get_closest_marker("migrated") is None:
+        return "template1"
+    return postgres.template("migrated", migrate_now)
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """Keep the log from drawing tracebacks with all locals: seconds, in which the writer answers nobody."""
+    with capture_logs():
+        yield
 
 
 @pytest.fixture

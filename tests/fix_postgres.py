@@ -242,14 +242,8 @@ def any_postgres(request: pytest.FixtureRequest, clusters: Callable[[int], Clust
 
 
 @pytest.fixture
-def database_template() -> str:
-    """Say what `database` is a copy of; a test file overrides it with `postgres.template("name", build)`."""
-    return "template1"
-
-
-@pytest.fixture
 def database(postgres: Cluster, database_template: str) -> Iterator[str]:
-    """Give the URL of a new database of this test, dropped after it."""
+    """Give the URL of a new database of this test, dropped after it; see fix_ledger for the template."""
     name = postgres.create_database(template=database_template)
     yield postgres.url(name)
     postgres.drop_database(name)

@@ -15,6 +15,7 @@ import httpx
 import psutil
 import pytest
 
+from fix_postgres import Cluster
 from fix_tools import ToolError, free_port, is_alive, kill_family, wait_until
 
 HOOK = "/functions/v1/crm-conversion-hook"
@@ -255,3 +256,14 @@ def server(database: str, scratch: Path) -> Iterator[MakeServer]:
             return made
 
         yield make
+
+
+@pytest.fixture(scope="module")
+def hook(postgres: Cluster, scratch: Path) -> Iterator[Server]:
+    """Give one server for all tests of a file, on a database of its own."""
+    name = postgres.create_database()
+    made = Server(Path(tempfile.mkdtemp(prefix="server-", dir=scratch)), postgres.url(name), {}, ())
+    made.start()
+    yield made
+    made.close()
+    postgres.drop_database(name)

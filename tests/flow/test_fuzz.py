@@ -2,9 +2,7 @@
 
 import importlib
 import json
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -15,7 +13,6 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from closedloop.edge.http.openapi import DESCRIPTION, KEYS
-from fix_postgres import Cluster
 from fix_server import HOOK, KEY, Server
 
 # Imported so because its types are half known, which no strict checker lets pass.
@@ -41,16 +38,12 @@ PLAUSIBLE: st.SearchStrategy[object] = st.sampled_from([*TEXTS, *ODD_TEXTS, *OTH
 
 
 @pytest.fixture(scope="module")
-def hook(postgres: Cluster, scratch: Path) -> Iterator[Server]:
-    """Give one server for all examples, with the session `known`."""
-    name = postgres.create_database()
-    made = Server(Path(tempfile.mkdtemp(prefix="server-", dir=scratch)), postgres.url(name), {}, ())
-    made.start()
-    with psycopg.connect(postgres.url(name)) as conn:
+def known(hook: Server) -> Server:
+    """Give the server for all examples, with the session `known`."""
+    assert hook.database_url is not None
+    with psycopg.connect(hook.database_url) as conn:
         conn.execute("insert into public.user_analytics (session_id) values ('known')")
-    yield made
-    made.close()
-    postgres.drop_database(name)
+    return hook
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +55,9 @@ def client() -> Iterator[requests.Session]:
 
 
 @pytest.fixture(scope="module")
-def described(hook: Server) -> Any:  # noqa: ANN401
+def described(known: Server) -> Any:  # noqa: ANN401
     """Give the description as it is served, read by schemathesis."""
-    return schemathesis.openapi.from_dict(hook.get("/api/v1/openapi.json", key=None).json())
+    return schemathesis.openapi.from_dict(known.get("/api/v1/openapi.json", key=None).json())
 
 
 def bounded(max_examples: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -75,9 +68,9 @@ def bounded(max_examples: int) -> Callable[[Callable[..., None]], Callable[..., 
     return lambda holds: limits(seed(SEED)(holds))
 
 
-def call(case: Any, hook: Server, client: requests.Session, headers: Mapping[str, str]) -> Any:  # noqa: ANN401
+def call(case: Any, known: Server, client: requests.Session, headers: Mapping[str, str]) -> Any:  # noqa: ANN401
     """Send one example as it was made up."""
-    return case.call(base_url=hook.url, session=client, headers=headers, allow_redirects=False)
+    return case.call(base_url=known.url, session=client, headers=headers, allow_redirects=False)
 
 
 def test_every_described_operation_is_tried(described: Any) -> None:  # noqa: ANN401
@@ -90,7 +83,7 @@ def test_every_described_operation_is_tried(described: Any) -> None:  # noqa: AN
 
 @pytest.mark.parametrize("label", PLAIN)
 def test_every_plain_answer_is_a_described_one(
-    hook: Server,
+    known: Server,
     client: requests.Session,
     described: Any,  # noqa: ANN401
     label: str,
@@ -100,7 +93,7 @@ def test_every_plain_answer_is_a_described_one(
     @bounded(2)
     @given(case=described.find_operation_by_label(label).as_strategy())
     def holds(case: Any) -> None:  # noqa: ANN401
-        case.validate_response(call(case, hook, client, {}), checks=CHECKS)
+        case.validate_response(call(case, known, client, {}), checks=CHECKS)
 
     holds()
 
@@ -108,7 +101,7 @@ def test_every_plain_answer_is_a_described_one(
 @pytest.mark.parametrize("mode", ["positive", "negative"])
 @pytest.mark.parametrize("label", RICH)
 def test_every_answer_is_a_described_one(
-    hook: Server,
+    known: Server,
     client: requests.Session,
     described: Any,  # noqa: ANN401
     label: str,
@@ -120,14 +113,14 @@ def test_every_answer_is_a_described_one(
     @bounded(100)
     @given(case=examples)
     def holds(case: Any) -> None:  # noqa: ANN401
-        case.validate_response(call(case, hook, client, {"X-Webhook-Key": KEY}), checks=CHECKS)
+        case.validate_response(call(case, known, client, {"X-Webhook-Key": KEY}), checks=CHECKS)
 
     holds()
 
 
 @pytest.mark.parametrize("label", RICH)
 def test_without_the_key_nothing_but_401_is_answered(
-    hook: Server,
+    known: Server,
     client: requests.Session,
     described: Any,  # noqa: ANN401
     label: str,
@@ -137,12 +130,12 @@ def test_without_the_key_nothing_but_401_is_answered(
     @bounded(60)
     @given(case=described.find_operation_by_label(label).as_strategy())
     def holds(case: Any) -> None:  # noqa: ANN401
-        assert call(case, hook, client, {}).status_code == 401
+        assert call(case, known, client, {}).status_code == 401
 
     holds()
 
 
-def test_plausible_values_in_any_mix_are_answered(hook: Server, client: requests.Session) -> None:
+def test_plausible_values_in_any_mix_are_answered(known: Server, client: requests.Session) -> None:
     """Random text hardly ever is a session and a deal at once; these reach revisions and repetitions."""
 
     @bounded(300)
@@ -151,7 +144,7 @@ def test_plausible_values_in_any_mix_are_answered(hook: Server, client: requests
         sent = (
             urlencode(body, errors="surrogatepass") if is_form else json.dumps({"session_id": "known"} | body)
         )
-        answer = client.post(hook.url + HOOK, headers={"X-Webhook-Key": KEY}, data=sent)
+        answer = client.post(known.url + HOOK, headers={"X-Webhook-Key": KEY}, data=sent)
         assert answer.status_code in {200, 400, 404}
 
     holds()

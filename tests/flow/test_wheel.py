@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tempfile
 import venv
 import zipfile
 from pathlib import Path
@@ -72,6 +73,8 @@ def test_wheel_knows_its_version(programs: Path) -> None:
     assert printed.strip()
 
 
-def test_wheel_alone_runs_the_demo(programs: Path, tmp_path: Path) -> None:
+def test_wheel_alone_runs_the_demo(programs: Path, tmp_path: Path, scratch: Path) -> None:
     """What a user sees first after `pip install` is the whole way from a visit to a delivery."""
-    run(programs / "closedloop", "demo", "--once", "--data-dir", tmp_path / "data", cwd=tmp_path)
+    folder = Path(tempfile.mkdtemp(dir=scratch))  # which the embedded server's own user may reach
+
+    run(programs / "closedloop", "demo", "--once", "--data-dir", folder / "data", cwd=tmp_path)

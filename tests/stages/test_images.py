@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -16,13 +16,13 @@ from closedloop.errors import DatabaseAwayError
 from closedloop.stages.images import FOLLOW_S, ImageKeeper
 from closedloop.stages.intake import RawWebhook
 from closedloop.stages.process import Process
-from closedloop.store.database import borrowed, plain_conninfo
+from closedloop.store.database import borrowed
 from closedloop.store.images import FIRST, LAST
-from closedloop.store.migrate import migrate
 from closedloop.store.settle import Settled
 from closedloop.store.statements import Shape
 from fix_flow import Tables
-from fix_postgres import Cluster
+
+pytestmark = [pytest.mark.migrated, pytest.mark.usefixtures("quiet")]
 
 NOW = datetime(2026, 11, 24, 10, tzinfo=UTC)
 SITE = Site()
@@ -38,23 +38,6 @@ REFUSE = """
        for each row when (new.session_id = 'bad') execute function refuse()
 """
 T = TypeVar("T")
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """Keep the log from drawing tracebacks with all locals: seconds, in which the writer answers nobody."""
-    with capture_logs():
-        yield
-
-
-@pytest.fixture
-def database_template(postgres: Cluster) -> str:
-    """Every test begins with a migrated database."""
-
-    def build(url: str) -> None:
-        migrate(plain_conninfo(url), NOW)
-
-    return postgres.template("migrated", build)
 
 
 def with_process(url: str, folder: Path, use: Callable[[Process], Awaitable[T]]) -> T:

@@ -2,14 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 from psycopg import sql
-from structlog.testing import capture_logs
 
 from closedloop.config import Config, Site
 from closedloop.domain.conversion import ReportedConversion
@@ -18,12 +17,11 @@ from closedloop.stages.intake import Intake, RawWebhook
 from closedloop.stages.process import Process
 from closedloop.stages.unit import Unit
 from closedloop.stages.writer import MAX_QUEUE
-from closedloop.store.database import plain_conninfo
-from closedloop.store.migrate import migrate
 from closedloop.store.settle import Settled
 from fix_flow import Tables
-from fix_postgres import Cluster
 from fix_tools import free_port
+
+pytestmark = [pytest.mark.migrated, pytest.mark.usefixtures("quiet")]
 
 NOW = datetime(2026, 11, 24, 10, tzinfo=UTC)
 SITE = Site()
@@ -46,23 +44,6 @@ REFUSE_BAD_DEAL = """
        for each row when (new.deal_id = 'bad') execute function refuse()
 """
 T = TypeVar("T")
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """Keep the log from drawing tracebacks with all locals: seconds, in which the writer answers nobody."""
-    with capture_logs():
-        yield
-
-
-@pytest.fixture
-def database_template(postgres: Cluster) -> str:
-    """Every test begins with a migrated database."""
-
-    def build(url: str) -> None:
-        migrate(plain_conninfo(url), NOW)
-
-    return postgres.template("migrated", build)
 
 
 def told(deal_id: str, phone: str | None = None, email: str | None = None) -> ReportedConversion:

@@ -1,13 +1,12 @@
 """A sale that came before its session finds it, once, whoever looks and however often."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from structlog.testing import capture_logs
 
 from closedloop.config import Config, Site
 from closedloop.domain.conversion import ReportedConversion
@@ -15,11 +14,10 @@ from closedloop.errors import DatabaseAwayError
 from closedloop.stages.intake import RawWebhook
 from closedloop.stages.matching import Matcher
 from closedloop.stages.process import Process
-from closedloop.store.database import plain_conninfo
-from closedloop.store.migrate import migrate
 from closedloop.store.statements import Shape
 from fix_flow import Tables
-from fix_postgres import Cluster
+
+pytestmark = [pytest.mark.migrated, pytest.mark.usefixtures("quiet")]
 
 NOW = datetime(2026, 11, 24, 10, tzinfo=UTC)
 SITES = {name: Site(name=name) for name in ("default", "second")}
@@ -28,23 +26,6 @@ RAW = RawWebhook(
 )
 ADD_SESSION = "insert into public.user_analytics (site, session_id) values (%s, %s)"
 T = TypeVar("T")
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """Keep the log from drawing tracebacks with all locals: seconds, in which the writer answers nobody."""
-    with capture_logs():
-        yield
-
-
-@pytest.fixture
-def database_template(postgres: Cluster) -> str:
-    """Every test begins with a migrated database."""
-
-    def build(url: str) -> None:
-        migrate(plain_conninfo(url), NOW)
-
-    return postgres.template("migrated", build)
 
 
 def with_process(url: str, folder: Path, use: Callable[[Process], Awaitable[T]]) -> T:

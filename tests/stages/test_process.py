@@ -1,46 +1,26 @@
 """A process starts whatever the database does, says whether it can serve, and leaves nothing undone."""
 
 import asyncio
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
 from closedloop.config import Config, Site
 from closedloop.domain.conversion import ReportedConversion
 from closedloop.errors import DatabaseAwayError
 from closedloop.stages.intake import RawWebhook
 from closedloop.stages.process import Process
-from closedloop.store.database import plain_conninfo
-from closedloop.store.migrate import migrate
 from fix_flow import Tables
-from fix_postgres import Cluster
 from fix_tools import free_port
+
+pytestmark = [pytest.mark.migrated, pytest.mark.usefixtures("quiet")]
 
 NOW = datetime(2026, 11, 24, 10, tzinfo=UTC)
 SITE = Site()
 RAW = RawWebhook(
     source="hook", received_at=NOW, method="POST", query="", content_type="", user_agent="", body=b"{}"
 )
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """Keep the log from drawing tracebacks with all locals: seconds, in which the writer answers nobody."""
-    with capture_logs():
-        yield
-
-
-@pytest.fixture
-def database_template(postgres: Cluster) -> str:
-    """Every test begins with a migrated database."""
-
-    def build(url: str) -> None:
-        migrate(plain_conninfo(url), NOW)
-
-    return postgres.template("migrated", build)
 
 
 def process_on(url: str, folder: Path, *, web: bool = True, worker: bool = True) -> Process:

@@ -1,7 +1,7 @@
 """The writer answers only for what is committed, and one unit's trouble is never another's."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TypeVar
@@ -10,7 +10,6 @@ from uuid import UUID
 import msgspec
 import pytest
 from psycopg import AsyncConnection, sql
-from structlog.testing import capture_logs
 
 from closedloop.domain.conversion import Conversion, ReportedConversion, dedup_key
 from closedloop.errors import BusyError, ClosedloopError, DatabaseAwayError, DatabaseRefusedError
@@ -19,12 +18,12 @@ from closedloop.stages.unit import Unit
 from closedloop.stages.writer import MAX_QUEUE, Writer
 from closedloop.store.database import plain_conninfo
 from closedloop.store.inbox import KeptWebhook
-from closedloop.store.migrate import migrate
 from closedloop.store.settle import Settled
 from closedloop.store.statements import Shape
 from fix_flow import Tables
-from fix_postgres import Cluster
 from fix_tools import free_port
+
+pytestmark = [pytest.mark.migrated, pytest.mark.usefixtures("quiet")]
 
 NOW = datetime(2026, 11, 24, 10, tzinfo=UTC)
 T = TypeVar("T")
@@ -41,23 +40,6 @@ REFUSE_GOALS = """
     create trigger refuse before update on public.user_analytics for each row execute function refuse()
 """
 BLOCKED = "select count(*) from pg_locks where not granted"
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """Keep the log from drawing tracebacks with all locals: seconds, in which the writer answers nobody."""
-    with capture_logs():
-        yield
-
-
-@pytest.fixture
-def database_template(postgres: Cluster) -> str:
-    """Every test begins with a migrated database."""
-
-    def build(url: str) -> None:
-        migrate(plain_conninfo(url), NOW)
-
-    return postgres.template("migrated", build)
 
 
 def conversion(deal_id: str, session_id: str = "s-1", event_id: str | None = None) -> Conversion:

@@ -3,9 +3,7 @@
 import base64
 import json
 import secrets
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -17,7 +15,6 @@ from psycopg.sql import SQL, Identifier
 from closedloop.errors import OperatorError
 from closedloop.store.sealed import NONCE_BYTES, Sealer
 from fix_flow import Tables
-from fix_postgres import Cluster
 from fix_server import Server
 
 SECRET = bytes(range(32))
@@ -35,17 +32,6 @@ class Person(NamedTuple):
         """What would give them away, in every spelling that a column may show."""
         plain = [self.phone[-10:], self.email, self.email.partition("@")[0]]
         return plain + [text.encode().hex() for text in plain]
-
-
-@pytest.fixture(scope="module")
-def hook(postgres: Cluster, scratch: Path) -> Iterator[Server]:
-    """Give one server for the file."""
-    name = postgres.create_database()
-    made = Server(Path(tempfile.mkdtemp(prefix="server-", dir=scratch)), postgres.url(name), {}, ())
-    made.start()
-    yield made
-    made.close()
-    postgres.drop_database(name)
 
 
 @pytest.fixture(scope="module")

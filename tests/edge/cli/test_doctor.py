@@ -2,17 +2,31 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from closedloop.edge.cli.doctor import check_key
+from closedloop.edge.cli.doctor import (
+    GIGABYTE,
+    MIN_FREE,
+    check_clock,
+    check_disk,
+    check_encryption,
+    check_folder,
+    check_key,
+    check_key_files,
+    check_size,
+)
+from closedloop.store.checks import Server
 from closedloop.store.spool import Spool
 from fix_adopt import PREDECESSOR, make_database, run_command
 from fix_pgbouncer import PoolerUrl
 from fix_postgres import Cluster
+
+SUPABASE = "db.x.supabase.co"
 
 Examine = Callable[..., tuple[int, dict[str, dict[str, Any]]]]
 
@@ -235,3 +249,76 @@ def test_key_that_is_guessed_first_is_told(key: str, state: str) -> None:
 
     assert check.state == state
     assert key not in check.seen + check.mend
+
+
+@pytest.mark.parametrize(("seconds", "state"), [(0.0, "ok"), (2.0, "ok"), (2.1, "warn"), (60.1, "fail")])
+def test_clock_that_is_wrong_is_told(seconds: float, state: str) -> None:
+    """The platforms refuse conversions from the future, and count old ones for nothing."""
+    check = check_clock(seconds)
+
+    assert (check.state, "NTP" in check.mend) == (state, state != "ok")
+
+
+@pytest.mark.parametrize(
+    ("size_mb", "host", "state"),
+    [(399, SUPABASE, "ok"), (401, SUPABASE, "warn"), (4000, "10.0.0.1", "ok")],
+)
+def test_free_plan_that_is_nearly_full_is_told(size_mb: int, host: str, state: str) -> None:
+    """Supabase's free plan turns read-only at 500 MB, in the middle of the day with the most sales."""
+    server = Server(
+        version=170000,
+        read_only=False,
+        at=datetime(2026, 11, 24, tzinfo=UTC),
+        database_size=size_mb * 1024**2,
+        connections=1,
+        max_connections=100,
+        backend_pid=1,
+    )
+
+    assert check_size(server, host).state == state
+
+
+@pytest.mark.parametrize(
+    ("host", "encrypted", "state"),
+    [("", False, "ok"), ("127.0.0.1", False, "ok"), ("10.0.0.1", True, "ok"), ("10.0.0.1", False, "warn")],
+)
+def test_open_way_to_the_database_is_told(host: str, encrypted: bool, state: str) -> None:  # noqa: FBT001
+    """Phones travel on it."""
+    assert check_encryption(host, encrypted=encrypted).state == state
+
+
+@pytest.mark.parametrize(
+    ("free", "state"), [(GIGABYTE, "ok"), (GIGABYTE - 1, "warn"), (MIN_FREE - 1, "fail")]
+)
+def test_full_disk_is_told(free: int, state: str) -> None:
+    """What comes while the database is away has no other place."""
+    assert check_disk(free).state == state
+
+
+def test_folder_that_takes_no_files_is_told(tmp_path: Path) -> None:
+    """It belongs to another user after a start with sudo."""
+    assert [check_folder(folder).state for folder in (tmp_path, tmp_path / "gone")] == ["ok", "fail"]
+
+
+@pytest.mark.parametrize(("mode", "state"), [(0o600, "ok"), (0o640, "fail"), (0o604, "fail")])
+def test_key_that_others_may_read_is_told(tmp_path: Path, mode: int, state: str) -> None:
+    """With the deployment's key a copy of the database gives every phone in it."""
+    (tmp_path / "deployment.key").touch()
+    (tmp_path / "deployment.key").chmod(mode)
+
+    check = check_key_files(tmp_path)
+
+    assert (check.state, str(tmp_path / "deployment.key") in check.mend) == (state, state == "fail")
+
+
+def test_index_that_broke_while_it_was_built_is_told(healthy: str, examine: Examine) -> None:
+    """An index that a cut connection left invalid costs on every write and answers nothing."""
+    change(
+        healthy,
+        "update pg_index set indisvalid = false where indexrelid = 'user_analytics_session'::regclass",
+    )
+
+    code, checks = examine(healthy)
+
+    assert code == 1
+    assert checks["sessions"]["seen"] == "changed since adoption: index user_analytics_session broken"

@@ -12,24 +12,14 @@ import pytest
 from closedloop.config import read_config
 from closedloop.edge.cli.greeting import EXAMPLE_SESSION, Greeting
 from closedloop.store.database import plain_conninfo
-from closedloop.store.migrate import migrate
 from fix_flow import Tables
-from fix_postgres import Cluster
 from fix_server import MakeServer
+
+pytestmark = pytest.mark.migrated
 
 NOW = datetime(2026, 11, 24, 10, tzinfo=UTC)
 # An empty variable is none: the server makes a key of its own.
 NO_KEY = {"CLOSEDLOOP_WEBHOOK_KEY": ""}
-
-
-@pytest.fixture
-def database_template(postgres: Cluster) -> str:
-    """Every test begins with a migrated database."""
-
-    def build(url: str) -> None:
-        migrate(plain_conninfo(url), NOW)
-
-    return postgres.template("migrated", build)
 
 
 def pasted(line: str) -> int:

@@ -2,16 +2,13 @@
 
 import json
 import secrets
-import tempfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
 import pytest
 
 from fix_flow import Tables, post_many
-from fix_postgres import Cluster
 from fix_server import KEY, Reply, Server
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -41,17 +38,6 @@ class Visit(NamedTuple):
     def updated(self) -> tuple[int, bytes]:
         """The answer to a goal that reached this session."""
         return 200, b'{"success":true,"updated_session":%d}' % self.row
-
-
-@pytest.fixture(scope="module")
-def hook(postgres: Cluster, scratch: Path) -> Iterator[Server]:
-    """Give one server for the file."""
-    name = postgres.create_database()
-    made = Server(Path(tempfile.mkdtemp(prefix="server-", dir=scratch)), postgres.url(name), {}, ())
-    made.start()
-    yield made
-    made.close()
-    postgres.drop_database(name)
 
 
 @pytest.fixture(scope="module")

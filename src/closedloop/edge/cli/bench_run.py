@@ -244,7 +244,7 @@ class Bench:
             waiting=self.plan.waiting,
             share=share[0] - control[0],
             share_idle=control[0],
-            server_share=share[1] - control[1],
+            server_share=max(share[1] - control[1], 0.0),
             matched_s=matched,
         )
 
