@@ -151,3 +151,18 @@ class Script(threading.Thread):
         """End it and wait."""
         self.done.set()
         self.join()
+
+
+def start_adopt(url: str, folder: Path) -> subprocess.Popen[str]:
+    """Start `closedloop adopt` and return at once.
+
+    A shell starts what it puts into the background with SIGINT ignored; here Ctrl-C is to be felt.
+    """
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "closedloop", "adopt", "--yes"]
+    return subprocess.Popen(
+        [*command, "--data-dir", str(folder)],
+        env={"DATABASE_URL": url, "LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", "COLUMNS": "200"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )

@@ -1,8 +1,6 @@
 """Adoption beside whoever else uses the database: open transactions, poolers, timeouts, interruptions."""
 
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +12,16 @@ import pytest
 
 from closedloop.errors import OperatorError
 from closedloop.store.adopt import Adoption, read_holders, try_to_add_site
-from fix_adopt import ODD, PREDECESSOR, PREDECESSOR_ROWS, Script, make_database, run_command, state_of
+from fix_adopt import (
+    ODD,
+    PREDECESSOR,
+    PREDECESSOR_ROWS,
+    Script,
+    make_database,
+    run_command,
+    start_adopt,
+    state_of,
+)
 from fix_ledger import Books, tell
 from fix_pgbouncer import PoolerUrl
 from fix_postgres import Cluster
@@ -47,15 +54,6 @@ def adopt(url: str) -> Sequence[str]:
     with Adoption(url) as adoption:
         adoption.carry_out(NOW, lambda progress: told.append(progress.note), time.sleep)
     return told
-
-
-def start_adopt(url: str, folder: Path) -> "subprocess.Popen[str]":
-    """Start the command and return at once."""
-    command = [sys.executable, "-m", "closedloop", "adopt", "--yes", "--data-dir", str(folder)]
-    environment = {"DATABASE_URL": url, "LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", "COLUMNS": "200"}
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
 
 
 class Holder:

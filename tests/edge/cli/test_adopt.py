@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from fix_adopt import PREDECESSOR, PREDECESSOR_ROWS, Script, make_database, run_command
+from fix_adopt import PREDECESSOR, PREDECESSOR_ROWS, Script, make_database, run_command, start_adopt
 from fix_postgres import Cluster
 from fix_tools import wait_until
 
@@ -54,13 +54,6 @@ def test_findings_are_data_for_programs(postgres: Cluster, tmp_path: Path) -> No
     assert told["done"] is True
     assert [column["name"] for column in told["found"]["columns"]][:2] == ["id", "session_id"]
     assert told["plan"]["add_site"] is True
-
-
-def start_adopt(url: str, folder: Path) -> subprocess.Popen[str]:
-    """Start the command and return at once."""
-    command = [sys.executable, "-m", "closedloop", "adopt", "--yes", "--data-dir", str(folder)]
-    environment = {"DATABASE_URL": url, "LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", "COLUMNS": "200"}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
 
 def test_killed_run_is_completed_by_the_next(postgres: Cluster, tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ def test_numbers_are_rounded_to_what_they_are_worth() -> None:
 def test_bench_without_wrk_says_how_to_get_it() -> None:
     """The sentence is read by somebody who has just installed a Python package and nothing else."""
     with pytest.raises(OperatorError, match="apt-get install wrk"):
-        find_wrk(path="/nowhere")
+        find_wrk("/nowhere")
 
 
 def test_page_without_a_place_is_left_alone(tmp_path: Path) -> None:

@@ -311,14 +311,19 @@ def test_key_that_others_may_read_is_told(tmp_path: Path, mode: int, state: str)
     assert (check.state, str(tmp_path / "deployment.key") in check.mend) == (state, state == "fail")
 
 
-def test_index_that_broke_while_it_was_built_is_told(healthy: str, examine: Examine) -> None:
+def test_index_that_broke_while_it_was_built_is_told(
+    postgres: Cluster, tmp_path: Path, examine: Examine
+) -> None:
     """An index that a cut connection left invalid costs on every write and answers nothing."""
-    change(
-        healthy,
-        "update pg_index set indisvalid = false where indexrelid = 'user_analytics_session'::regclass",
+    url = make_database(postgres, PREDECESSOR)
+    run_command(url, tmp_path, "adopt", "--yes")
+    broken = (
+        "update pg_index set indisvalid = false"
+        " where indexrelid = 'user_analytics_closedloop_session'::regclass"
     )
+    change(url, broken)
 
-    code, checks = examine(healthy)
+    code, checks = examine(url)
 
     assert code == 1
-    assert checks["sessions"]["seen"] == "changed since adoption: index user_analytics_session broken"
+    assert "index user_analytics_closedloop_session broken" in checks["sessions"]["seen"]

@@ -1,6 +1,5 @@
 """What a newcomer reads first is true, and the line to paste works as it stands."""
 
-import shlex
 import shutil
 import subprocess
 from datetime import UTC, datetime
@@ -27,7 +26,9 @@ def pasted(line: str) -> int:
     if shutil.which("bash") and shutil.which("curl"):
         command = f"{line} --silent --noproxy '*' --output /dev/null --write-out '%{{http_code}}'"
         return int(subprocess.run(["bash", "-c", command], capture_output=True, check=True).stdout)
-    words = shlex.split(line)
+    # The shell puts in what the line leaves to it, such as `$(cat …)`.
+    echoed = subprocess.run(["sh", "-c", f"printf '%s\\0' {line}"], capture_output=True, check=True).stdout
+    words = echoed.decode().split("\0")
     headers = dict(words[at + 1].split(": ", 1) for at, word in enumerate(words) if word == "-H")
     body = words[words.index("-d") + 1]
     return httpx.post(words[3], headers=headers, content=body, trust_env=False).status_code

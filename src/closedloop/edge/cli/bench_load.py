@@ -49,9 +49,13 @@ class PgbenchRun(msgspec.Struct, frozen=True, kw_only=True):
     latency_ms: float
 
 
-def find_wrk(path: str | None = None) -> Path:
-    """Return wrk's file, from the search path or unpacked by scripts/tools. Raises OperatorError."""
-    found = shutil.which("wrk", path=path) or shutil.which("wrk", path=str(UNPACKED / "usr" / "bin"))
+def find_wrk(*paths: str | None) -> Path:
+    """Return wrk's file: from these search paths, else that of the machine or what scripts/tools unpacked.
+
+    Raises OperatorError.
+    """
+    places = paths or (None, str(UNPACKED / "usr" / "bin"))
+    found = next(filter(None, (shutil.which("wrk", path=place) for place in places)), None)
     if found is None:
         raise OperatorError(
             "the load over HTTP is made by wrk, which is not here; on Debian: apt-get install wrk"
