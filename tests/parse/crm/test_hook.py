@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from closedloop.domain.conversion import ReportedConversion
@@ -298,6 +298,7 @@ def test_any_request_is_read_or_refused(query: bytes, label: str, body: bytes, h
 
 
 @settings(deadline=None)
+@example("document_id", "\0")
 @given(KEYS, st.text() | st.from_regex(r"[A-Z]{4,7}_[0-9]{1,4}", fullmatch=True))
 def test_any_form_is_read_as_any_json(key: str, text: str) -> None:
     """The way of sending changes nothing of what is said."""

@@ -175,12 +175,12 @@ def _click_ids(fields: read.Fields) -> dict[str, str]:
 
 
 def _wanted(pairs: Iterable[Field]) -> list[Field]:
-    """Return the readable fields; of `document_id[0]` to `[2]` only the one that holds the id."""
+    """Return the readable fields; of `document_id[0]` to `[2]` the one that holds the id, and what is broken."""
     named = ((_DOCUMENT if key.startswith(_DOCUMENT) else key, value) for key, value in pairs)
     return [
         (key, value)
         for key, value in named
-        if key in _READABLE and (key != _DOCUMENT or _BITRIX_ID.search(str(value)))
+        if key in _READABLE and (key != _DOCUMENT or "\0" in str(value) or _BITRIX_ID.search(str(value)))
     ]
 
 
