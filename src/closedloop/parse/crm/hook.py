@@ -175,7 +175,7 @@ def _click_ids(fields: read.Fields) -> dict[str, str]:
 
 
 def _wanted(pairs: Iterable[Field]) -> list[Field]:
-    """Return the readable fields; of `document_id[0]` to `[2]` the one that holds the id, and what is broken."""
+    """Return the readable fields; of `document_id[0]` to `[2]` the one with the id, and what is broken."""
     named = ((_DOCUMENT if key.startswith(_DOCUMENT) else key, value) for key, value in pairs)
     return [
         (key, value)
