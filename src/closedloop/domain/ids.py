@@ -1,4 +1,4 @@
-"""Metrica's ClientID as digits, and which ids a rounded one may have been; knows no sessions."""
+"""Ids of visitors: Metrica's ClientID as digits, the names of click ids, the code of a messenger link."""
 
 import math
 import re
@@ -9,10 +9,33 @@ import msgspec
 from closedloop.errors import CallerError
 
 MAX_DIGITS = 20
+# The click ids of the platforms, by the names under which they stand in an address. `ysclid` is none: it
+# marks organic traffic (docs/protocols/metrika-tag.md, 5).
+CLICK_IDS = (
+    "yclid",
+    "gclid",
+    "gbraid",
+    "wbraid",
+    "fbclid",
+    "ttclid",
+    "msclkid",
+    "vkclid",
+    "rb_clickid",
+)
+MAX_CLICK_ID = 512
+# The short code that the tracker puts into a link to a messenger, and that comes back in a chat.
+MESSENGER_CODE = "ta_code"
+_CODE = re.compile(r"(?<![0-9a-z_])ta_[0-9a-z]{12}(?![0-9a-z_])", re.IGNORECASE)
 _EXACT_IN_A_DOUBLE = 2**53
 _EXCEL_DIGITS = 15
 _DIGITS = re.compile(r"[0-9]{1,20}")
 _SCIENTIFIC = re.compile(r"([0-9]{1,20})(?:[.,]([0-9]{1,20}))?[eE]\+?([0-9]{1,2})")
+
+
+def find_code(text: str) -> str | None:
+    """Return the first messenger code in what somebody wrote (`"Код ta_0123456789ab"`), or None."""
+    found = _CODE.search(text)
+    return None if found is None else found[0].lower()
 
 
 class YmUid(msgspec.Struct, frozen=True, kw_only=True):

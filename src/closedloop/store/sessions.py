@@ -209,7 +209,8 @@ _FIND_SESSION = """
            from jsonb_array_elements(i.identifiers) as pair
            join closedloop.identity known
              on known.site = %(site)s and known.kind = pair ->> 'kind' and known.value = pair ->> 'value'
-          order by known.seen_at desc
+          order by case when known.kind = 'ta_code' then 1 when known.kind in ('phone', 'email') then 3 else 2 end,
+                known.seen_at desc
           limit 1)
         ) candidate
      order by certainty

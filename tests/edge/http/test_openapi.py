@@ -10,6 +10,7 @@ import pytest
 
 from closedloop import __version__
 from closedloop.domain.conversion import DEFAULT_GOAL
+from closedloop.domain.ids import CLICK_IDS, MESSENGER_CODE
 from closedloop.edge.http.answers import ANSWERS
 from closedloop.edge.http.openapi import DESCRIPTION, HOOK_ANSWERS, KEYS, PATH
 from closedloop.errors import (
@@ -20,7 +21,6 @@ from closedloop.errors import (
     TooLargeError,
     UnknownKeyError,
 )
-from closedloop.parse.crm.hook import CLICK_IDS
 from fix_postgres import Cluster
 from fix_server import HOOK, Server
 from fix_tools import REPOSITORY
@@ -67,7 +67,7 @@ def test_every_key_of_the_contract_is_described() -> None:
     further = {"event_id", "deal_id", "phone", "email", "currency", "occurred_at", "site", "document_id"}
 
     assert len(contract_keys()) == 4
-    assert set(KEYS) == contract_keys() | further | set(CLICK_IDS)
+    assert set(KEYS) == contract_keys() | further | {*CLICK_IDS, MESSENGER_CODE}
     assert KEYS["goal_name"]["default"] == DEFAULT_GOAL
     assert all(schema["description"] for schema in KEYS.values())
 

@@ -8,13 +8,12 @@ from litestar import MediaType, Response, get
 
 from closedloop import __version__
 from closedloop.domain.conversion import DEFAULT_GOAL
-from closedloop.domain.ids import MAX_DIGITS
+from closedloop.domain.ids import CLICK_IDS, MAX_CLICK_ID, MAX_DIGITS, MESSENGER_CODE
 from closedloop.edge.http.answers import NOT_FOUND
 from closedloop.edge.http.hook import MAX_BYTES
 from closedloop.edge.http.hook import PATH as HOOK_PATH
 from closedloop.errors import MissingIdError
 from closedloop.parse.bodies import MAX_ITEMS
-from closedloop.parse.crm.hook import CLICK_IDS, MAX_CLICK_ID
 from closedloop.parse.fields import MAX_TEXT
 
 PATH = "/api/v1/openapi.json"
@@ -76,6 +75,10 @@ KEYS: Mapping[str, Part] = {
     "email": text("The buyer's e-mail; kept only as a keyed hash and sealed.", types=["string", "null"]),
     "site": text("The site; only the one that the key belongs to is taken.", types=["string", "null"]),
     **{name: text("A click id of an advertising platform.", limit=MAX_CLICK_ID) for name in CLICK_IDS},
+    MESSENGER_CODE: text(
+        "The code of a messenger link, such as ta_0123456789ab, or a text that it stands in.",
+        limit=MAX_CLICK_ID,
+    ),
     "document_id": {
         "type": ["array", "string", "null"],
         "items": {"type": "string"},

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from closedloop.domain.conversion import DEFAULT_GOAL, ReportedConversion
+from closedloop.domain.ids import CLICK_IDS, MAX_CLICK_ID, MESSENGER_CODE, find_code
 from closedloop.errors import CallerError, MissingIdError
 from closedloop.parse import fields as read
 from closedloop.parse.bodies import (
@@ -22,18 +23,6 @@ from closedloop.parse.bodies import (
     without_parameter,
 )
 
-CLICK_IDS = (
-    "yclid",
-    "gclid",
-    "gbraid",
-    "wbraid",
-    "fbclid",
-    "ttclid",
-    "msclkid",
-    "vkclid",
-    "rb_clickid",
-)
-MAX_CLICK_ID = 512
 _DOCUMENT = "document_id"  # what a robot of Bitrix24 ran on
 _FLAT_DOCUMENT = "document_id[2]"  # the same, where brackets were not made a list
 _KEYS = (
@@ -49,6 +38,7 @@ _KEYS = (
     "email",
     "site",
     *CLICK_IDS,
+    MESSENGER_CODE,
     _DOCUMENT,
     _FLAT_DOCUMENT,
 )
@@ -171,7 +161,9 @@ def _nobody(fields: read.Fields) -> CallerError:
 
 def _click_ids(fields: read.Fields) -> dict[str, str]:
     told = ((key, read.text(fields, key, limit=MAX_CLICK_ID)) for key in CLICK_IDS if key in fields)
-    return {key: value for key, value in told if value is not None}
+    found = {key: value for key, value in told if value is not None}
+    code = find_code(read.text(fields, MESSENGER_CODE, limit=MAX_CLICK_ID) or "")
+    return found if code is None else {**found, MESSENGER_CODE: code}
 
 
 def _wanted(pairs: Iterable[Field]) -> list[Field]:
