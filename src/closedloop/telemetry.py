@@ -25,17 +25,28 @@ LATENCY = Histogram(
 )
 BATCH_SIZE = Histogram(
     "closedloop_batch_size",
-    "Webhooks in one commit.",
+    "Webhooks, or hits, in one commit.",
+    ["what"],
     buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 400),
     registry=REGISTRY,
 )
 COMMIT_SECONDS = Histogram(
     "closedloop_commit_seconds",
     "One statement of the group commit, to durable.",
+    ["what"],
     buckets=(0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1, 2),
     registry=REGISTRY,
 )
-QUEUE = Gauge("closedloop_queue", "Webhooks that wait for the next commit.", registry=REGISTRY)
+QUEUE = Gauge(
+    "closedloop_queue", "Webhooks, or hits, that wait for the next commit.", ["what"], registry=REGISTRY
+)
+HITS = Counter("closedloop_hits", "Hits of the tracker by outcome.", ["outcome"], registry=REGISTRY)
+HIT_LATENCY = Histogram(
+    "closedloop_hit_seconds",
+    "From the first byte of a hit to the answer.",
+    buckets=(0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1, 2, 4),
+    registry=REGISTRY,
+)
 SPOOL = Gauge(
     "closedloop_spool", "Webhooks in the local spool, waiting or parked.", ["state"], registry=REGISTRY
 )

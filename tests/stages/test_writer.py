@@ -14,6 +14,8 @@ from psycopg import AsyncConnection, sql
 from closedloop.domain.conversion import Conversion, ReportedConversion, dedup_key
 from closedloop.errors import BusyError, ClosedloopError, DatabaseAwayError, DatabaseRefusedError
 from closedloop.stages import clock
+from closedloop.stages.intake import UnitWriter
+from closedloop.stages.recorder import ConversionRecorder
 from closedloop.stages.unit import Unit
 from closedloop.stages.writer import MAX_QUEUE, Writer
 from closedloop.store.database import plain_conninfo
@@ -73,11 +75,17 @@ def unit(*told: Conversion, site: str = "default") -> Unit:
     return Unit(site=site, webhook=webhook, conversions=own)
 
 
-def with_writer(url: str, use: Callable[[Writer], Awaitable[T]]) -> T:
+def unit_writer(conninfo: str) -> UnitWriter:
+    """Return a writer of webhooks that has not begun yet."""
+    shape = Shape({})
+    return Writer(conninfo, shape, ConversionRecorder(shape))
+
+
+def with_writer(url: str, use: Callable[[UnitWriter], Awaitable[T]]) -> T:
     """Return what `use` returns; the writer is connected before and stopped after."""
 
     async def run() -> T:
-        writer = Writer(plain_conninfo(url), Shape({}))
+        writer = unit_writer(plain_conninfo(url))
         running = asyncio.create_task(writer.run())
         try:
             await asyncio.wait_for(writer.connected.wait(), 30)
@@ -89,7 +97,7 @@ def with_writer(url: str, use: Callable[[Writer], Awaitable[T]]) -> T:
     return asyncio.run(run())
 
 
-async def at_once(writer: Writer, *units: Unit) -> list[list[Settled] | BaseException]:
+async def at_once(writer: UnitWriter, *units: Unit) -> list[list[Settled] | BaseException]:
     """Submit all before the writer runs, so that they go together; return the answers and errors."""
     return list(await asyncio.gather(*(writer.submit(one) for one in units), return_exceptions=True))
 
@@ -133,7 +141,7 @@ def test_full_queue_turns_away_the_next_at_once(database: str) -> None:
 
 def test_unit_is_turned_away_without_waiting_while_the_database_is_away() -> None:
     """A CRM waits a few seconds at most; the time is the spool's, not the database's."""
-    writer = Writer(plain_conninfo(f"postgresql://postgres@127.0.0.1:{free_port()}/none"), Shape({}))
+    writer = unit_writer(plain_conninfo(f"postgresql://postgres@127.0.0.1:{free_port()}/none"))
 
     with pytest.raises(DatabaseAwayError):
         writer.submit(unit(conversion("d-1"))).send(None)
@@ -230,7 +238,7 @@ def test_deadlock_with_somebody_else_is_tried_again(database: str, tables: Table
     """Two processes on one database meet; neither sender may hear of it."""
     first, second = sorted((conversion("d-1"), conversion("d-2")), key=key_order)
 
-    async def collide(writer: Writer) -> list[Settled]:
+    async def collide(writer: UnitWriter) -> list[Settled]:
         ledger = writer.shape.current().ledger
         async with await AsyncConnection.connect(database) as other:
             await other.execute("set deadlock_timeout = '1min'")  # ours is the one to be chosen
@@ -258,7 +266,7 @@ def test_serialization_conflict_is_tried_again(database: str, tables: Tables) ->
     strict = sql.SQL("alter database {} set default_transaction_isolation = 'serializable'").format(name)
     tables.conn.execute(strict)
 
-    async def collide(writer: Writer) -> list[Settled]:
+    async def collide(writer: UnitWriter) -> list[Settled]:
         ledger = writer.shape.current().ledger
         async with await AsyncConnection.connect(database) as other:
             await ledger.append_batch(other, "default", [conversion("d-1")], [])
@@ -276,7 +284,7 @@ def test_serialization_conflict_is_tried_again(database: str, tables: Tables) ->
 def test_stop_records_what_was_taken_and_takes_nothing_new(database: str, tables: Tables) -> None:
     """A deployment restarts the server under load: each sender has a true answer."""
 
-    async def stop(writer: Writer) -> tuple[list[list[Settled]], BaseException | None]:
+    async def stop(writer: UnitWriter) -> tuple[list[list[Settled]], BaseException | None]:
         taken = [asyncio.create_task(writer.submit(unit(conversion(f"d-{n}")))) for n in range(5)]
         await asyncio.sleep(0)
         writer.stop()
@@ -293,7 +301,7 @@ def test_stop_records_what_was_taken_and_takes_nothing_new(database: str, tables
 def test_writer_comes_back_after_its_connection_was_cut(database: str, tables: Tables) -> None:
     """A restart of the database in the night must not need one of ours."""
 
-    async def cut(writer: Writer) -> list[Settled]:
+    async def cut(writer: UnitWriter) -> list[Settled]:
         tables.conn.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity"
             " where datname = current_database() and pid <> pg_backend_pid()"

@@ -27,6 +27,8 @@ from closedloop.telemetry import SPOOL
 DRAIN_CHUNK = 100
 DRAIN_S = 0.5
 
+UnitWriter = Writer[Unit, list[Settled]]
+
 log = structlog.get_logger()
 
 
@@ -45,7 +47,7 @@ class RawWebhook(msgspec.Struct, frozen=True, kw_only=True):
 class Intake:
     """The way of every webhook into the ledger, and into the spool while there is no way."""
 
-    def __init__(self, writer: Writer, keeper: ImageKeeper, spool: Spool, sealer: Sealer) -> None:
+    def __init__(self, writer: UnitWriter, keeper: ImageKeeper, spool: Spool, sealer: Sealer) -> None:
         self.writer = writer
         self.keeper = keeper
         self.spool = spool

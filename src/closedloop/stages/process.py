@@ -9,9 +9,11 @@ import structlog
 
 from closedloop.config import Config
 from closedloop.errors import DatabaseAwayError
+from closedloop.stages.collector import HitRecorder, HitWriter
 from closedloop.stages.images import ImageKeeper
-from closedloop.stages.intake import Intake
+from closedloop.stages.intake import Intake, UnitWriter
 from closedloop.stages.matching import Matcher
+from closedloop.stages.recorder import ConversionRecorder
 from closedloop.stages.writer import Writer
 from closedloop.store.database import make_pool, plain_conninfo
 from closedloop.store.sealed import Sealer
@@ -36,19 +38,21 @@ class Process:
         self.worker = worker
         self.pool = make_pool(conninfo)
         self.shape = Shape({site.name: timedelta(hours=site.dedup_hours) for site in config.sites.values()})
-        self.writer = Writer(conninfo, self.shape)
+        self.writer: UnitWriter = Writer(conninfo, self.shape, ConversionRecorder(self.shape))
+        self.hit_writer: HitWriter = Writer(conninfo, self.shape, HitRecorder(self.shape))
         self.keeper = ImageKeeper(self.pool, self.shape, names)
         self.matcher = Matcher(self.pool, self.shape, self.keeper, names)
         self.spool = Spool(config.data_dir / "spool.sqlite3")
         self.intake = Intake(self.writer, self.keeper, self.spool, Sealer(config.deployment_key))
-        self.writing: asyncio.Task[None] | None = None
+        self.writing: list[asyncio.Task[None]] = []
         self.loops: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Start the loops; returns when the database was reached, or was found to be away."""
         await self.pool.open()
-        self.writing = asyncio.create_task(self.writer.run(), name="writer")
+        self.writing.append(asyncio.create_task(self.writer.run(), name="writer"))
         if self.web:
+            self.writing.append(asyncio.create_task(self.hit_writer.run(), name="hit-writer"))
             self.begin(self.intake.drain(), "drain")
         if self.worker:
             self.begin(self.matcher.run(), "matching")
@@ -69,9 +73,11 @@ class Process:
             loop.cancel()
         await asyncio.gather(*self.loops, return_exceptions=True)
         self.writer.stop()
-        if self.writing is not None:
-            await asyncio.wait([self.writing], timeout=STOP_S)
-            self.writing.cancel()
+        self.hit_writer.stop()
+        if self.writing:
+            await asyncio.wait(self.writing, timeout=STOP_S)
+        for writing in self.writing:
+            writing.cancel()
         await self.intake.close()
         await self.pool.close(timeout=1)
         self.spool.close()

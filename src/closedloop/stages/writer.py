@@ -1,37 +1,32 @@
-"""Group commit: units queue up while a statement is in flight and go together in the next one.
+"""Group commit: items queue up while a statement is in flight and go together in the next one.
 
-There is no timer: alone, a unit waits for nothing. An answer leaves only after the commit. While the
-database is away every unit is turned away at once, and its giver keeps it in the spool.
+There is no timer: alone, an item waits for nothing. An answer leaves only after the commit. While the
+database is away every item is turned away at once, and its giver sees what can be done.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any
-from uuid import UUID
+from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
 from psycopg import AsyncConnection
 
-from closedloop.domain.conversion import Conversion
 from closedloop.errors import (
     BusyError,
     ClosedloopError,
     DatabaseAwayError,
-    DatabaseConflictError,
     DatabaseRefusedError,
     OperatorError,
     TransientError,
 )
 from closedloop.stages import clock
-from closedloop.stages.unit import Unit
 from closedloop.store.database import connect, translated
 from closedloop.store.migrate import migrate
 from closedloop.store.sessions import read_session_table
-from closedloop.store.settle import Settled
 from closedloop.store.statements import Shape
-from closedloop.telemetry import BATCH_SIZE, COMMIT_SECONDS, QUEUE
+from closedloop.telemetry import BATCH_SIZE, QUEUE
 
 # A batch is as large as the queue was when the last commit came back. 400 keeps one statement below some
 # 40 ms, so that a late comer never waits long; the queue holds what a busy second brings.
@@ -40,42 +35,82 @@ MAX_QUEUE = 4000
 # Longer than any healthy commit, shorter than the patience of every sender (docs/protocols/integrators.md).
 PATIENCE_S = 3.0
 RECONNECT_S = 0.5
-TRIES = 4
 
-Queued = tuple[Unit, "asyncio.Future[list[Settled]]"]
+
+class OfSite(Protocol):
+    """Something that belongs to one site."""
+
+    @property
+    def site(self) -> str:
+        """The site's name."""
+        ...
+
+
+Item = TypeVar("Item", bound=OfSite)
+Answer = TypeVar("Answer")
+Item_contra = TypeVar("Item_contra", bound=OfSite, contravariant=True)
+Answer_co = TypeVar("Answer_co", covariant=True)
 
 log = structlog.get_logger()
 
 
-class Writer:
-    """The one task of this process that records conversions."""
+class Recorder(Protocol[Item_contra, Answer_co]):
+    """What a writer commits and how: the one thing in which conversions and hits differ."""
 
-    def __init__(self, conninfo: str, shape: Shape) -> None:
+    name: str
+
+    def weight(self, item: Item_contra) -> int:
+        """Return how many rows an item brings to the batch."""
+        ...
+
+    async def record(
+        self, conn: AsyncConnection[Any], site: str, items: Sequence[Item_contra]
+    ) -> Sequence[Answer_co]:
+        """Commit items of one site and return what became of each, in order.
+
+        Raises TransientError when the database is away, any other error when it refuses them.
+        """
+        ...
+
+    async def record_refused(
+        self, conn: AsyncConnection[Any], site: str, item: Item_contra, error: Exception
+    ) -> Answer_co:
+        """Commit what can be kept of an item that was refused; raises what it is to be answered with."""
+        ...
+
+
+class Writer(Generic[Item, Answer]):
+    """The one task of this process that records items of one kind."""
+
+    def __init__(self, conninfo: str, shape: Shape, recorder: Recorder[Item, Answer]) -> None:
         self.conninfo = conninfo
         self.shape = shape
-        self.queue: deque[Queued] = deque()
+        self.recorder = recorder
+        self.batch_size = BATCH_SIZE.labels(recorder.name)
+        self.depth = QUEUE.labels(recorder.name)
+        self.queue: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
         self.wake = asyncio.Event()
-        self.waiting: deque[tuple[float, asyncio.Future[list[Settled]]]] = deque()
+        self.waiting: deque[tuple[float, asyncio.Future[Answer]]] = deque()
         self.timer: asyncio.TimerHandle | None = None
         self.conn: AsyncConnection[Any] | None = None
         self.away: DatabaseAwayError | None = DatabaseAwayError("the database is not connected yet")
         self.connected = asyncio.Event()
         self.stopping = False
 
-    async def submit(self, unit: Unit) -> list[Settled]:
-        """Record one unit and return what became of each of its conversions, in order.
+    async def submit(self, item: Item) -> Answer:
+        """Record one item and return what became of it.
 
         Raises DatabaseAwayError or BusyError at once, DatabaseAwayError also when no commit came within
         the patience (its outcome is then unknown, and a repetition is harmless), DatabaseRefusedError when
-        the database refuses a row of this unit.
+        the database refuses a row of this item.
         """
         if self.away is not None or self.stopping:
             raise self.away or DatabaseAwayError("the server is stopping")
         if len(self.queue) >= MAX_QUEUE:
-            raise BusyError("too many conversions wait for the database", retry_after=2)
+            raise BusyError(f"too many {self.recorder.name} wait for the database", retry_after=2)
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[list[Settled]] = loop.create_future()
-        self.queue.append((unit, future))
+        future: asyncio.Future[Answer] = loop.create_future()
+        self.queue.append((item, future))
         self.waiting.append((loop.time() + PATIENCE_S, future))
         if self.timer is None:
             self.timer = loop.call_later(PATIENCE_S, self.expire)
@@ -92,7 +127,7 @@ class Writer:
         self.timer = loop.call_at(self.waiting[0][0], self.expire) if self.waiting else None
 
     def forget_answered(self) -> None:
-        """Drop the deadlines of units that have their answer."""
+        """Drop the deadlines of items that have their answer."""
         while self.waiting and self.waiting[0][1].done():
             self.waiting.popleft()
 
@@ -104,7 +139,7 @@ class Writer:
             except DatabaseAwayError as error:
                 await self.turn_away(error)
             except Exception as error:
-                log.exception("writer_failed")
+                log.exception("writer_failed", what=self.recorder.name)
                 await self.turn_away(DatabaseAwayError(f"the writer failed: {type(error).__name__}"))
             if not self.stopping:
                 await asyncio.sleep(clock.jitter(RECONNECT_S))
@@ -121,7 +156,8 @@ class Writer:
         await self.require_writable(conn)
         await self.learn_shape(conn)
         if self.away is not None:
-            log.info("database_connected", prepared=conn.prepare_threshold is not None)
+            prepared = conn.prepare_threshold is not None
+            log.info("database_connected", what=self.recorder.name, prepared=prepared)
         self.away = None
         self.connected.set()
         while True:
@@ -152,24 +188,26 @@ class Writer:
         except OperatorError as error:
             raise DatabaseAwayError(str(error), retry_after=60) from error
 
-    def take_batch(self) -> list[Queued]:
-        """Take whole units from the queue, oldest first, up to the size of a batch."""
-        batch: list[Queued] = []
+    def take_batch(self) -> "list[tuple[Item, asyncio.Future[Answer]]]":
+        """Take whole items from the queue, oldest first, up to the size of a batch."""
+        batch: list[tuple[Item, asyncio.Future[Answer]]] = []
         size = 0
         while self.queue and size < MAX_BATCH:
-            unit, future = self.queue.popleft()
-            batch.append((unit, future))
-            size += max(1, len(unit.conversions))
-        QUEUE.set(len(self.queue))
+            item, future = self.queue.popleft()
+            batch.append((item, future))
+            size += self.recorder.weight(item)
+        self.depth.set(len(self.queue))
         return batch
 
-    async def record(self, conn: AsyncConnection[Any], batch: list[Queued]) -> None:
+    async def record(
+        self, conn: AsyncConnection[Any], batch: "list[tuple[Item, asyncio.Future[Answer]]]"
+    ) -> None:
         """Commit a batch, site by site, and resolve its futures; all of them, whatever happens."""
-        BATCH_SIZE.observe(len(batch))
+        self.batch_size.observe(len(batch))
         try:
             by_site = sorted(batch, key=lambda one: one[0].site)
-            for site, units in groupby(by_site, key=lambda one: one[0].site):
-                await self.record_site(conn, site, list(units))
+            for site, queued in groupby(by_site, key=lambda one: one[0].site):
+                await self.record_site(conn, site, list(queued))
         except BaseException as error:
             away = error if isinstance(error, DatabaseAwayError) else DatabaseAwayError("the commit was lost")
             for _, future in batch:
@@ -181,99 +219,45 @@ class Writer:
         self.away = None
 
     async def record_site(
-        self,
-        conn: AsyncConnection[Any],
-        site: str,
-        units: list[Queued],
+        self, conn: AsyncConnection[Any], site: str, queued: "list[tuple[Item, asyncio.Future[Answer]]]"
     ) -> None:
-        """Commit units of one site together; if the database refuses them, one by one."""
+        """Commit items of one site together; if the database refuses them, one by one."""
         try:
-            settled = await self.commit(conn, site, [unit for unit, _ in units])
+            answers = await self.recorder.record(conn, site, [item for item, _ in queued])
         except TransientError:
             raise
         except Exception as error:  # noqa: BLE001 - a refused row or a defect of ours: it fails alone, logged below
-            if len(units) > 1:
-                for one in units:
+            if len(queued) > 1:
+                for one in queued:
                     await self.record_site(conn, site, [one])
                 return
-            resolve(units[0][1], await self.commit_refused(conn, site, units[0][0], error))
+            resolve(queued[0][1], await self.refused(conn, site, queued[0][0], error))
             return
-        for unit, future in units:
-            resolve(future, [settled[one.conversion_id] for one in unit.conversions])
+        for (_, future), answer in zip(queued, answers, strict=True):
+            resolve(future, answer)
 
-    async def commit_refused(
-        self, conn: AsyncConnection[Any], site: str, unit: Unit, error: Exception
-    ) -> "list[Settled] | ClosedloopError":
-        """Record a unit whose session refuses its goal, or return the error when nothing helps."""
-        log.warning(
-            "row_refused",
-            site=site,
-            webhook_id=str(unit.webhook.webhook_id),
-            reason=str(error),
-            exc_info=error,
-        )
+    async def refused(
+        self, conn: AsyncConnection[Any], site: str, item: Item, error: Exception
+    ) -> Answer | ClosedloopError:
+        """Return what becomes of an item that was refused, or the error when nothing helps."""
         try:
-            settled = await self.commit(conn, site, [unit], with_images=False)
+            return await self.recorder.record_refused(conn, site, item, error)
         except TransientError:
             raise
         except Exception as again:
-            log.exception("unit_refused", site=site, webhook_id=str(unit.webhook.webhook_id))
+            log.exception("item_refused", site=site, what=self.recorder.name)
             return again if isinstance(again, ClosedloopError) else DatabaseRefusedError(type(again).__name__)
-        return [settled[one.conversion_id] for one in unit.conversions]
-
-    async def commit(
-        self, conn: AsyncConnection[Any], site: str, units: Sequence[Unit], *, with_images: bool = True
-    ) -> dict[UUID, Settled]:
-        """Record units in one statement, settle what is known already, and return all by conversion."""
-        # A unit that was given twice would stand twice in the goal list: its rows have one id.
-        conversions = list({one.conversion_id: one for unit in units for one in unit.conversions}.values())
-        for attempt in range(1, TRIES + 1):
-            try:
-                async with asyncio.timeout(PATIENCE_S):
-                    with translated():
-                        return await self.attempt(conn, site, conversions, units, with_images=with_images)
-            except DatabaseConflictError:
-                if attempt == TRIES:
-                    raise DatabaseAwayError("other transactions stand in the way", retry_after=1) from None
-            except TimeoutError:
-                raise DatabaseAwayError(f"no commit within {PATIENCE_S:.0f} s") from None
-        raise AssertionError
-
-    async def attempt(
-        self,
-        conn: AsyncConnection[Any],
-        site: str,
-        conversions: Sequence[Conversion],
-        units: Sequence[Unit],
-        *,
-        with_images: bool,
-    ) -> dict[UUID, Settled]:
-        """Run the statement once; a second transaction settles conversions that were known.
-
-        Both may be repeated as they are: what an earlier try has committed is recognised by its ids.
-        """
-        with COMMIT_SECONDS.time():
-            webhooks = [unit.webhook for unit in units]
-            added = await self.shape.current().ledger.append_batch(
-                conn, site, conversions, webhooks, with_images=with_images
-            )
-        settled = {key: Settled(recorded=recorded, kind="new") for key, recorded in added.items()}
-        known = [one for one in conversions if one.conversion_id not in added]
-        if known:
-            async with conn.transaction():
-                settled |= await self.shape.current().settler.settle(conn, site, known)
-        return settled
 
     async def turn_away(self, error: DatabaseAwayError) -> None:
-        """Mark the database as away and give every waiting unit back to its giver."""
+        """Mark the database as away and give every waiting item back to its giver."""
         if self.away is None:
-            log.error("database_away", reason=str(error))
+            log.error("database_away", what=self.recorder.name, reason=str(error))
         self.away = error
         while self.queue:
             _, future = self.queue.popleft()
             if not future.done():
                 future.set_exception(error)
-        QUEUE.set(0)
+        self.depth.set(0)
         await self.disconnect()
 
     async def disconnect(self) -> None:
@@ -283,7 +267,7 @@ class Writer:
             await conn.close()
 
 
-def resolve(future: "asyncio.Future[list[Settled]]", answer: "list[Settled] | ClosedloopError") -> None:
+def resolve(future: "asyncio.Future[Answer]", answer: Answer | ClosedloopError) -> None:
     """Give a future its answer unless its owner has gone."""
     if future.done():
         return

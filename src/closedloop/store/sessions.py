@@ -104,6 +104,9 @@ def shape_fragments(table: SessionTable) -> Mapping[str, str]:
         "id_type": table.id_type,
         "identifiers": Template(_IDENTIFIERS).substitute(session_id=_spelt(table)),
         "session_id_any": _any_session(table),
+        "site_column": "site," if table.has_site else "",
+        "site_value": "%(site)s," if table.has_site else "",
+        "new_session_id": "i.session_id::uuid" if table.session_id_type == "uuid" else "i.session_id",
         **(_document_fragments() if table.data_type == "jsonb" else _json_fragments()),
     }
 
@@ -121,6 +124,9 @@ def _document_fragments() -> Mapping[str, str]:
         "appended": Template(_APPENDED).substitute(document=document),
         "replaced": f"jsonb_set({document}, %(path)s::text[], %(image)s::jsonb)",
         "fits": Template(_FITS).substitute(document=document),
+        "visit_document": document,
+        "document_is_odd": f"not ({Template(_FITS_ALL).substitute(document='document')})",
+        "as_data": "",
     }
 
 
@@ -136,6 +142,10 @@ def _json_fragments() -> Mapping[str, str]:
         "appended": _with_goals(f"{flagged}::json", Template(_JSON_APPENDED).substitute(goals=goals)),
         "replaced": _with_goals(_ACTIONS, Template(_JSON_REPLACED).substitute(goals=goals)),
         "fits": Template(_JSON_FITS).substitute(readable=readable, huge=HUGE_NUMBER, fits=fits),
+        # Only rows that the tracker has made: to write a script's own document anew would change its text.
+        "visit_document": Template(_JSON_VISIT).substitute(readable=readable),
+        "document_is_odd": "document is null",
+        "as_data": "::json",
     }
 
 
@@ -209,7 +219,7 @@ _FIND_SESSION = """
            from jsonb_array_elements(i.identifiers) as pair
            join closedloop.identity known
              on known.site = %(site)s and known.kind = pair ->> 'kind' and known.value = pair ->> 'value'
-          order by case when known.kind = 'ta_code' then 1 when known.kind in ('phone', 'email') then 3 else 2 end,
+          order by case known.kind when 'ta_code' then 1 when 'phone' then 3 when 'email' then 3 else 2 end,
                 known.seen_at desc
           limit 1)
         ) candidate
@@ -245,6 +255,15 @@ _FITS = """coalesce(jsonb_typeof($document), 'null') in ('object', 'null')
            and coalesce(jsonb_typeof($document -> 'target_actions'), 'null') in ('object', 'null')
            and coalesce(jsonb_typeof($document #> '{target_actions,yandex_goals_triggered}'), 'null')
                in ('array', 'null')"""
+
+_FITS_ALL = (
+    _FITS
+    + """
+           and coalesce(jsonb_typeof($document -> 'ids'), 'null') in ('object', 'null')"""
+)
+
+_JSON_VISIT = """(case when not $readable then null
+           when json_typeof(u.analytics_data -> 'visit') = 'object' then u.analytics_data::jsonb end)"""
 
 # Only what may hold goals is made jsonb, and only where it can be read.
 _JSON_DOCUMENT = """(case when not $readable then null

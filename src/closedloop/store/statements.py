@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from closedloop.errors import DatabaseAwayError
 from closedloop.store.conversions import Ledger
+from closedloop.store.hits import Hits
 from closedloop.store.images import Images
 from closedloop.store.sessions import SessionTable
 from closedloop.store.settle import Settler
@@ -19,6 +20,7 @@ class Statements:
         self.ledger = Ledger(table)
         self.images = Images(table)
         self.waiting = Waiting(table)
+        self.hits = Hits(table)
         self.settler = Settler(self.ledger, self.waiting, windows)
 
 
