@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from closedloop.config import SIGNING_PREFIX, Config, Goal, child_environment, read_config
+from closedloop.config import child_environment, read_config
 from closedloop.errors import ConfigError
+from closedloop.settings import SIGNING_PREFIX, Config, Goal
 from fix_tools import REPOSITORY
 
 SECRETS = {
@@ -116,7 +117,7 @@ def test_mistakes_of_all_kinds_are_told_at_once(read: Read) -> None:
     ("text", "mistake"),
     [
         ("[site.default]", "site is not a setting; did you mean sites?"),
-        ("debug = true", "debug is not a setting; known are: sites"),
+        ("debug = true", "debug is not a setting; known are: sites, tracker"),
         ("sites = 1", "sites must be tables such as [sites.default]"),
         ("[sites]\ndefault = 1", "sites.default must be a table"),
         ("[sites.Shop]", "sites.Shop must be lower-case letters, digits, '-' and '_'"),

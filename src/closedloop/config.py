@@ -17,67 +17,18 @@ import msgspec
 
 from closedloop.domain.money import CURRENCIES
 from closedloop.errors import ConfigError
-
-SITE_NAME = r"[a-z0-9][a-z0-9_-]{0,62}"
-MOMENTS = ("created", "qualified", "won", "lost")
-MOMENT_BY_ID = r"(?:stage|status):\S+"
-MAX_DEDUP_HOURS = 366 * 24
-# A webhook key that begins so is the secret of Standard Webhooks signatures, base64 of at least so many bytes
-# (docs/protocols/standard-webhooks.md, 1).
-SIGNING_PREFIX = "whsec_"
-MIN_SIGNING_BYTES = 24
-
-
-class Bitrix24(msgspec.Struct, frozen=True, kw_only=True):
-    """How to read back from one Bitrix24 portal."""
-
-    rest_url: str | None = None
-    application_token: str | None = None
-
-
-class AmoCrm(msgspec.Struct, frozen=True, kw_only=True):
-    """How to read back from one amoCRM account."""
-
-    base_url: str | None = None
-    access_token: str | None = None
-
-
-class Goal(msgspec.Struct, frozen=True, kw_only=True):
-    """Which moment in the CRM is which goal: `on` is created, qualified, won, lost, stage:ID or status:ID."""
-
-    on: str
-    goal: str
-
-
-class Site(msgspec.Struct, frozen=True, kw_only=True):
-    """One website: its keys, its money, its day."""
-
-    name: str = "default"
-    timezone: str = "Europe/Moscow"
-    currency: str = msgspec.field(default="RUB")
-    origins: tuple[str, ...] = ()
-    webhook_keys: tuple[str, ...] = ()
-    dedup_hours: float = 24
-    bitrix24: Bitrix24 | None = None
-    amocrm: AmoCrm | None = None
-    goals: tuple[Goal, ...] = ()
-    destinations: tuple[dict[str, Any], ...] = ()
-
-    @property
-    def zone(self) -> ZoneInfo:
-        """The time zone in which this site cuts its days and people write its dates."""
-        return ZoneInfo(self.timezone)
-
-
-class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """All settings of one deployment."""
-
-    sites: dict[str, Site]
-    data_dir: Path
-    database_url: str | None  # None: the embedded PostgreSQL
-    deployment_key: bytes
-    new_webhook_key: str | None = None  # made just now, to be printed once
-
+from closedloop.settings import (
+    FILE_NAME,
+    MAX_DEDUP_HOURS,
+    MIN_SIGNING_BYTES,
+    MOMENT_BY_ID,
+    MOMENTS,
+    SIGNING_PREFIX,
+    SITE_NAME,
+    Config,
+    Site,
+    Tracker,
+)
 
 Table = dict[str, object]
 
@@ -111,13 +62,28 @@ class Reader:
     def sites(self) -> dict[str, Site]:
         """Return the sites of the file, or the one site that needs no ceremony."""
         document = self.document()
-        self.check_names("", document, {"sites"})
+        self.check_names("", document, {"sites", "tracker"})
         tables = as_table(document.get("sites", {}))
         if tables is None:
             self.mistake("sites", "must be tables such as [sites.default]")
             return {}
         tables.setdefault("default", {})
         return {name: self.site(name, table) for name, table in tables.items()}
+
+    def tracker(self) -> Tracker:
+        """Return the names of the tracker; its mistakes are noted and answered with the default."""
+        table = as_table(self.document().get("tracker", {}))
+        if table is None:
+            self.mistake("tracker", "must be a table")
+            return Tracker()
+        self.check("tracker", table, Tracker)
+        for name in table.keys() & {"script", "collect"}:
+            if not isinstance(table[name], str) or not re.fullmatch(FILE_NAME, str(table[name])):
+                self.mistake(f"tracker.{name}", "must be a name of letters, digits, '.', '_' and '-'")
+                return Tracker()
+        return Tracker(
+            **{name: str(value) for name, value in table.items() if name in Tracker.__struct_fields__}
+        )
 
     def site(self, name: str, value: object) -> Site:
         """Return one site; its mistakes are noted and answered with the default."""
@@ -259,6 +225,7 @@ def read_config(
     here = Path("closedloop.toml")
     reader = Reader(environment, named or (here if here.exists() else None))
     sites = reader.sites()
+    tracker = reader.tracker()
     for name in sites:
         check_site_name(reader, name)
     given = environment.get("CLOSEDLOOP_WEBHOOK_KEY", "").strip()
@@ -271,6 +238,7 @@ def read_config(
     sites, made = with_default_key(sites, given, folder)
     return Config(
         sites=sites,
+        tracker=tracker,
         data_dir=folder.resolve(),
         database_url=environment.get("DATABASE_URL") or None,
         deployment_key=read_deployment_key(folder / "deployment.key"),

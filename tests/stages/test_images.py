@@ -10,9 +10,9 @@ from typing import TypeVar
 import pytest
 from structlog.testing import capture_logs
 
-from closedloop.config import Config, Site
 from closedloop.domain.conversion import ReportedConversion
 from closedloop.errors import DatabaseAwayError
+from closedloop.settings import Config, Site
 from closedloop.stages.images import FOLLOW_S, ImageKeeper
 from closedloop.stages.intake import RawWebhook
 from closedloop.stages.process import Process

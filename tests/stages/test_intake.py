@@ -10,9 +10,9 @@ from typing import TypeVar
 import pytest
 from psycopg import sql
 
-from closedloop.config import Config, Site
 from closedloop.domain.conversion import ReportedConversion
 from closedloop.errors import BusyError, DatabaseAwayError, DatabaseRefusedError
+from closedloop.settings import Config, Site
 from closedloop.stages.intake import Intake, RawWebhook
 from closedloop.stages.process import Process
 from closedloop.stages.unit import Unit

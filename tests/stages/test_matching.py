@@ -8,9 +8,9 @@ from typing import TypeVar
 
 import pytest
 
-from closedloop.config import Config, Site
 from closedloop.domain.conversion import ReportedConversion
 from closedloop.errors import DatabaseAwayError
+from closedloop.settings import Config, Site
 from closedloop.stages.intake import RawWebhook
 from closedloop.stages.matching import Matcher
 from closedloop.stages.process import Process

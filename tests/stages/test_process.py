@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from closedloop.config import Config, Site
 from closedloop.domain.conversion import ReportedConversion
 from closedloop.errors import DatabaseAwayError
+from closedloop.settings import Config, Site
 from closedloop.stages.intake import RawWebhook
 from closedloop.stages.process import Process
 from fix_flow import Tables

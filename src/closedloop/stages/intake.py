@@ -10,9 +10,9 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from closedloop.config import Site
 from closedloop.domain.conversion import Conversion, Identifier, ReportedConversion
 from closedloop.errors import ClosedloopError, DatabaseRefusedError, TransientError
+from closedloop.settings import Site
 from closedloop.stages import clock
 from closedloop.stages.images import ImageKeeper
 from closedloop.stages.unit import Unit

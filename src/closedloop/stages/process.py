@@ -7,8 +7,8 @@ from typing import Any
 
 import structlog
 
-from closedloop.config import Config
 from closedloop.errors import DatabaseAwayError
+from closedloop.settings import Config
 from closedloop.stages.collector import HitRecorder, HitWriter
 from closedloop.stages.images import ImageKeeper
 from closedloop.stages.intake import Intake, UnitWriter

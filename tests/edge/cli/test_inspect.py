@@ -9,10 +9,10 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from closedloop.config import Site
 from closedloop.edge.cli.inspect import inspect_generic, recorded_request
 from closedloop.edge.cli.main import app
 from closedloop.errors import OperatorError
+from closedloop.settings import Site
 
 RECORDED = Path(__file__).resolve().parents[2] / "recorded" / "integrators"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
-from closedloop.config import Site
 from closedloop.edge.http.keys import Keyring, basic_password, is_supabase_key, presented_keys, without_key
+from closedloop.settings import Site
 from fix_flow import Tables
 from fix_postgres import Cluster
 from fix_server import KEY, Reply, Server

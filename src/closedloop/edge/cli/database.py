@@ -4,7 +4,8 @@ import contextlib
 from collections.abc import Generator
 from pathlib import Path
 
-from closedloop.config import Config, read_config
+from closedloop.config import read_config
+from closedloop.settings import Config
 from closedloop.store.database import plain_conninfo
 from closedloop.store.embedded import Embedded
 

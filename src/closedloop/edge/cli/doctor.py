@@ -16,10 +16,11 @@ import psycopg
 from psycopg import Connection
 from psycopg.conninfo import conninfo_to_dict
 
-from closedloop.config import SIGNING_PREFIX, Config, read_config
+from closedloop.config import read_config
 from closedloop.edge.cli.database import database_of
 from closedloop.edge.http.keys import is_supabase_key
 from closedloop.errors import ClosedloopError, ConfigError, MigrationError, OperatorError
+from closedloop.settings import SIGNING_PREFIX, Config
 from closedloop.stages import clock
 from closedloop.store.adopt_look import Found, look
 from closedloop.store.adopt_plan import make_plan, policy_for

@@ -7,8 +7,8 @@ from datetime import datetime
 import psycopg
 
 from closedloop import __version__
-from closedloop.config import Config
 from closedloop.edge.http.hook import PATH
+from closedloop.settings import Config
 
 EXAMPLE_SESSION = "try-me"
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import msgspec
 
-from closedloop.config import Site, read_sites
+from closedloop.config import read_sites
 from closedloop.domain.conversion import ReportedConversion
 from closedloop.domain.money import decimal_text
 from closedloop.edge.http.keys import Keyring, presented_keys, refusal
 from closedloop.errors import CallerError, OperatorError
 from closedloop.parse.crm.hook import HookRequest, read_conversions
+from closedloop.settings import Site
 from closedloop.stages import clock
 
 SOURCES = ("generic",)

@@ -9,11 +9,11 @@ from typing import Any
 import structlog
 from prometheus_client import Counter
 
-from closedloop.config import Site
 from closedloop.edge.http.answers import CORS, JSON, TEXT, Answer, answer_error, answer_settled, sentence
 from closedloop.edge.http.keys import Keyring, presented_keys, refusal, without_key
 from closedloop.errors import CallerError, ClosedloopError, TooLargeError
 from closedloop.parse.crm.hook import HookRequest, Reading, read_conversions
+from closedloop.settings import Site
 from closedloop.stages import clock
 from closedloop.stages.intake import Intake, RawWebhook
 from closedloop.store.statements import Shape

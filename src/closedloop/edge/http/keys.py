@@ -9,8 +9,8 @@ from datetime import datetime
 from hashlib import sha256
 from urllib.parse import unquote_plus
 
-from closedloop.config import SIGNING_PREFIX, Site
 from closedloop.errors import UnknownKeyError
+from closedloop.settings import SIGNING_PREFIX, Site
 
 # Standard Webhooks: a signature older or newer than this is refused (docs/protocols/standard-webhooks.md, 1).
 TOLERANCE_S = 300
