@@ -24,14 +24,14 @@ class Visit(msgspec.Struct, frozen=True, kw_only=True):
     visitor: str
     began_at: datetime
     received_at: datetime
-    ids: Mapping[str, str] = msgspec.field(default_factory=dict)
+    ids: Mapping[str, str] = msgspec.field(default_factory=dict[str, str])
     first_touch: Facts | None = None
     last_touch: Facts | None = None
-    touches: Mapping[str, Facts] = msgspec.field(default_factory=dict)
-    pages: Mapping[str, Facts] = msgspec.field(default_factory=dict)
-    seconds: Mapping[str, float] = msgspec.field(default_factory=dict)
-    forms: Mapping[str, Facts] = msgspec.field(default_factory=dict)
-    goals: Mapping[str, Facts] = msgspec.field(default_factory=dict)
+    touches: Mapping[str, Facts] = msgspec.field(default_factory=dict[str, Facts])
+    pages: Mapping[str, Facts] = msgspec.field(default_factory=dict[str, Facts])
+    seconds: Mapping[str, float] = msgspec.field(default_factory=dict[str, float])
+    forms: Mapping[str, Facts] = msgspec.field(default_factory=dict[str, Facts])
+    goals: Mapping[str, Facts] = msgspec.field(default_factory=dict[str, Facts])
     bot: str | None = None
     withdrawn: bool = False
 

@@ -21,6 +21,7 @@ MAX_PARAMS = 2000
 OLDEST = timedelta(days=7)
 
 _ID = re.compile(r"[!-~]{8,128}")
+_MISSING = re.compile(r"missing required field `(\w+)`")
 _VIEW = re.compile(r"[0-9A-Za-z_-]{1,40}")
 _CLIENT_ID = re.compile(r"[0-9]{5,20}")
 _HALF_PAIR = re.compile(
@@ -40,6 +41,7 @@ class WireView(msgspec.Struct, kw_only=True):
     r: str = ""
     t: str = ""
     a: float = 0
+    n: Any = None
     s: list[Any] = []
     g: list[Any] = []
     f: list[Any] = []
@@ -107,10 +109,7 @@ def read_hit(body: bytes, *, received_at: datetime, bot: str | None = None) -> V
             withdrawn=True,
         )
     touches = {view.p: touch for view in hit.h if (touch := read_touch(view, clock)) is not None}
-    kept = [
-        None if view is None else (read_touch(view, clock) or as_touch(view, clock, {}))
-        for view in hit.f or ()
-    ]
+    kept = [None if view is None else as_touch(view, clock, read_marks(view.u)) for view in hit.f or ()]
     return Visit(
         site=hit.s,
         session_id=session_id,
@@ -134,6 +133,8 @@ def decode(body: bytes) -> WireHit:
     try:
         return _decoder.decode(body)
     except msgspec.ValidationError as error:
+        if missing := _MISSING.search(str(error)):
+            raise CallerError(missing[1], "is missing") from error
         problem, _, place = str(error).partition(" - at `$")
         raise CallerError(place.rstrip("`").lstrip(".") or "body", f"is wrong: {problem}") from error
     except RecursionError as error:
@@ -195,9 +196,12 @@ def read_marks(url: str) -> dict[str, str]:
 
 
 def read_touch(view: WireView, clock: Clock) -> Facts | None:
-    """Return the touch that a view is: it came from outside or carries marks; None for a step inside."""
+    """Return the touch that a view is: it came from outside or carries marks; None for a step inside.
+
+    A page that is only shown again, by a reload or the way back, is none either.
+    """
     marks = read_marks(view.u)
-    if not marks and (not view.r or host_of(view.r) == host_of(view.u)):
+    if view.n or (not marks and (not view.r or host_of(view.r) == host_of(view.u))):
         return None
     return as_touch(view, clock, marks)
 

@@ -1,17 +1,23 @@
 """Builds the Litestar application around a running process."""
 
 import sys
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from litestar import Litestar
 from litestar.datastructures import State
 
+from closedloop.edge.http.collect import PATH as COLLECT_PATH
+from closedloop.edge.http.collect import Collect
 from closedloop.edge.http.health import healthz, metrics, readyz
-from closedloop.edge.http.hook import PATH, Hook
+from closedloop.edge.http.hook import PATH as HOOK_PATH
+from closedloop.edge.http.hook import Hook
 from closedloop.edge.http.keys import Keyring
 from closedloop.edge.http.openapi import openapi
+from closedloop.edge.http.recent import Recent
+from closedloop.edge.http.tracker import PATH as SCRIPT_PATH
+from closedloop.edge.http.tracker import TrackerScript
 from closedloop.stages.process import Process
 
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
@@ -20,10 +26,20 @@ ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 def make_app(process: Process) -> ASGIApp:
     """Return the application; the process behind it is started and stopped by the caller.
 
-    The hook is called before Litestar sees the request: its router and its middleware would do nothing for
-    it, and cost a tenth of the processor time of a webhook (docs/decisions/008-hook-before-litestar.md).
+    The hot endpoints are called before Litestar sees the request: its router and its middleware would do
+    nothing for them, and cost a tenth of the processor time of a webhook
+    (docs/decisions/008-hook-before-litestar.md).
     """
-    hook = Hook(Keyring(process.config.sites.values()), process.intake, process.shape)
+    config = process.config
+    collect = Collect(config.sites, process.hit_writer, Recent())
+    tracker = TrackerScript(config.tracker)
+    raw: Mapping[str, ASGIApp] = {
+        HOOK_PATH: Hook(Keyring(config.sites.values()), process.intake, process.shape),
+        COLLECT_PATH: collect,
+        f"/{config.tracker.collect}": collect,
+        SCRIPT_PATH: tracker,
+        f"/{config.tracker.script}": tracker,
+    }
     with pydantic_left_out():
         rest = Litestar(
             route_handlers=[healthz, readyz, metrics, openapi],
@@ -33,10 +49,8 @@ def make_app(process: Process) -> ASGIApp:
         )
 
     async def application(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 - ASGI
-        if scope["type"] == "http" and scope["path"].rstrip("/") == PATH:
-            await hook(scope, receive, send)
-        else:
-            await rest(scope, receive, send)
+        handler = raw.get(scope["path"].rstrip("/"), rest) if scope["type"] == "http" else rest
+        await handler(scope, receive, send)
 
     return application
 

@@ -17,6 +17,6 @@ def bot_of(headers: Mapping[bytes, bytes]) -> str | None:
 def is_crawler(agent: str) -> bool:
     """Return whether a user agent is that of a known crawler; the list is that of crawlerdetect."""
     # Imported here because its expressions take megabytes that a server without a tracker never needs.
-    from crawlerdetect import CrawlerDetect  # noqa: PLC0415
+    from crawlerdetect import CrawlerDetect  # type: ignore[import-untyped]  # noqa: PLC0415
 
     return bool(CrawlerDetect(user_agent=agent[:512]).isCrawler())

@@ -89,7 +89,7 @@ class Collect:
         origin = headers.get(b"origin", b"").decode("latin-1")
         if not is_allowed(origin, site.origins):
             self.recent.refuse(site.name, clock.now(), origin)
-            text = f"Pages of {origin or 'an unknown origin'} may not send here; see origins of site {site.name}."
+            text = f"Pages of {origin or 'no origin'} may not send here; see origins of site {site.name}."
             return Answer(403, JSON, sentence(text), "foreign_page")
         outcome = await self.writer.submit(visit)
         return answer_outcome(outcome, visit, headers)

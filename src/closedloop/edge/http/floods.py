@@ -19,7 +19,7 @@ class Floods:
         self.buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def admit(self, address: str | None, now_s: float) -> bool:
-        """Return whether this address may send one more; None, an address that nobody can name, always may."""
+        """Return whether this address may send one more; one that nobody can name, None, always may."""
         if address is None:
             return True
         left, at = self.buckets.pop(address, (self.burst, now_s))
@@ -53,6 +53,6 @@ def bucket(text: str | None) -> str | None:
         return None
     if address.is_private or address.is_loopback or address.is_link_local:
         return None
-    if address.version == 4:
+    if isinstance(address, ipaddress.IPv4Address):
         return str(address)
     return str(ipaddress.ip_network((address, 64), strict=False).network_address)
