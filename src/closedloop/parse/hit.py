@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote_plus, urlsplit
 
 import msgspec
@@ -282,7 +282,8 @@ def storable(value: Any) -> Any:  # noqa: ANN401 - any JSON
     if isinstance(value, str):
         return value.replace("\0", "")
     if isinstance(value, dict):
-        return {storable(key): storable(inner) for key, inner in value.items()}
+        table = cast("dict[str, Any]", value)
+        return {storable(key): storable(inner) for key, inner in table.items()}
     if isinstance(value, list):
-        return [storable(inner) for inner in value]
+        return [storable(inner) for inner in cast("list[Any]", value)]
     return value

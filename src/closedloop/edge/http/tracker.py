@@ -4,7 +4,7 @@ import gzip
 from collections.abc import Mapping
 from hashlib import sha256
 from importlib import resources
-from typing import Any
+from typing import Any, cast
 
 import brotli  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]
 import msgspec
@@ -41,9 +41,8 @@ def script(names: Tracker) -> bytes:
 
 def encode(plain: bytes) -> Mapping[bytes, Encoded]:
     """Return the script in every encoding, the smallest first."""
-    smallest: bytes = brotli.compress(plain, quality=11)  # pyright: ignore
-    bodies = {
-        b"br": smallest,
+    bodies: dict[bytes, bytes] = {
+        b"br": cast("bytes", brotli.compress(plain, quality=11)),  # pyright: ignore[reportUnknownMemberType]
         b"gzip": gzip.compress(plain, compresslevel=9, mtime=0),
         b"identity": plain,
     }
