@@ -40,6 +40,9 @@ COMMIT_SECONDS = Histogram(
 QUEUE = Gauge(
     "closedloop_queue", "Webhooks, or hits, that wait for the next commit.", ["what"], registry=REGISTRY
 )
+WEBHOOKS = Counter(
+    "closedloop_webhooks", "Native webhooks by source and outcome.", ["source", "outcome"], registry=REGISTRY
+)
 HITS = Counter("closedloop_hits", "Hits of the tracker by outcome.", ["outcome"], registry=REGISTRY)
 HIT_LATENCY = Histogram(
     "closedloop_hit_seconds",

@@ -300,7 +300,7 @@ def test_only_unmatched_conversions_wait(any_books: Books) -> None:
     any_books.append(tell(deal_id="1", session_id="s", identifiers=[EMAIL], **ids), lost)
 
     own = {("session_id", "x"), ("ym_uid", "1"), ("ym_uid_rounded", ROUNDED[0]), ("yclid", "9"), PHONE}
-    waiting = any_books.rows("select conversion_id, kind, value from closedloop.waiting")
+    waiting = any_books.rows("select waiter_id, kind, value from closedloop.waiting")
     assert sorted(waiting) == sorted((lost.conversion_id, *one) for one in own)
 
 

@@ -78,16 +78,16 @@ class ObjectReader:
         ]
 
 
-def read_body(body: bytes, content_type: str) -> Body:
+def read_body(body: bytes, content_type: str, *, max_bytes: int = MAX_BYTES) -> Body:
     """Return the parts of a body, told apart by its content: labels of integrators are often wrong.
 
     What begins with `{` or `[` is JSON, even in a form's only field (`data=%7B"session_id"...`). The
     rest is multipart if so labelled, else a form. Raises CallerError for broken JSON or multipart, bad
-    UTF-8, an array that is empty or of over 100 items; TooLargeError above 64 KiB.
+    UTF-8, an array that is empty or of over 100 items; TooLargeError above `max_bytes`.
     Source: docs/protocols/integrators.md, 2.
     """
-    if len(body) > MAX_BYTES:
-        raise TooLargeError("body", "is larger than 64 KiB")
+    if len(body) > max_bytes:
+        raise TooLargeError("body", f"is larger than {max_bytes // 1024} KiB")
     body = body.removeprefix(_BOM)
     start = body.lstrip()[:1]
     if start in (b"{", b"["):

@@ -11,7 +11,10 @@ import msgspec
 import structlog
 
 from closedloop.domain.conversion import Conversion, Identifier, ReportedConversion
+from closedloop.domain.ids import MESSENGER_CODE
+from closedloop.domain.lead import Lead, lead_key
 from closedloop.errors import ClosedloopError, DatabaseRefusedError, TransientError
+from closedloop.parse.crm.tilda import TildaLead
 from closedloop.settings import Site
 from closedloop.stages import clock
 from closedloop.stages.images import ImageKeeper
@@ -64,16 +67,50 @@ class Intake:
         `kept` would only be repeated harmlessly), OSError when not even the spool takes it, and
         DatabaseRefusedError when a row is refused.
         """
-        unit = self.unit(site, raw, told)
-        try:
-            settled = await self.writer.submit(unit)
-        except TransientError:
-            await self.keep(unit)
-            raise
+        settled = await self.record(self.unit(site, raw, told))
         for one in settled:
             if one.recorded.session_row is not None and not one.recorded.imaged:
                 await self.keeper.follow(site.name, one.recorded.conversion_id)
         return settled
+
+    async def take_lead(self, site: Site, raw: RawWebhook, told: TildaLead) -> None:
+        """Record a form that was sent, durably. Raises as `take` does, after the webhook is in the spool."""
+        webhook_id = clock.new_id()
+        identifiers = [Identifier(kind, value) for kind, value in told.click_ids.items() if kind != "yclid"]
+        if told.code is not None:
+            identifiers.append(Identifier(MESSENGER_CODE, told.code))
+        contacts = {"phone": told.phone, "email": told.email}
+        for kind, value in contacts.items():
+            if value is not None:
+                identifiers.append(Identifier(kind, self.sealer.hash(site.name, kind, value)))
+        order = told.order
+        lead = Lead(
+            lead_id=clock.new_id(),
+            source=raw.source,
+            dedup_key=lead_key(raw.source, told.transaction_id, told.digest),
+            transaction_id=told.transaction_id,
+            form_id=told.form_id,
+            form_name=told.form_name,
+            session_id=told.session_id,
+            ym_uid=told.ym_uid,
+            yclid=told.click_ids.get("yclid"),
+            identifiers=tuple(identifiers),
+            contacts=self.sealer.seal(msgspec.json.encode(contacts)),
+            order_id=None if order is None else order.order_id,
+            order_amount=None if order is None else order.amount,
+            order_paid=None if order is None else order.is_paid,
+            received_at=raw.received_at,
+            webhook_id=webhook_id,
+        )
+        await self.record(Unit(site=site.name, webhook=self.kept(webhook_id, raw), lead=lead))
+
+    async def record(self, unit: Unit) -> list[Settled]:
+        """Record one unit durably, in the database or else in the spool: then raises TransientError."""
+        try:
+            return await self.writer.submit(unit)
+        except TransientError:
+            await self.keep(unit)
+            raise
 
     async def refuse(self, site: Site, raw: RawWebhook, reason: str) -> None:
         """Keep a webhook that could not be read, so that its site's owner can see it; best effort.
@@ -94,17 +131,21 @@ class Intake:
         webhook_id = clock.new_id()
         return Unit(
             site=site.name,
-            webhook=KeptWebhook(
-                webhook_id=webhook_id,
-                source=raw.source,
-                received_at=raw.received_at,
-                method=raw.method,
-                query=self.sealer.seal(raw.query.encode()) if raw.query else b"",
-                content_type=raw.content_type,
-                user_agent=raw.user_agent,
-                body=self.sealer.seal(raw.body) if raw.body else b"",
-            ),
+            webhook=self.kept(webhook_id, raw),
             conversions=[self.complete(site, raw.received_at, webhook_id, one) for one in told],
+        )
+
+    def kept(self, webhook_id: UUID, raw: RawWebhook) -> KeptWebhook:
+        """Return a webhook as the inbox keeps it: what people typed is sealed."""
+        return KeptWebhook(
+            webhook_id=webhook_id,
+            source=raw.source,
+            received_at=raw.received_at,
+            method=raw.method,
+            query=self.sealer.seal(raw.query.encode()) if raw.query else b"",
+            content_type=raw.content_type,
+            user_agent=raw.user_agent,
+            body=self.sealer.seal(raw.body) if raw.body else b"",
         )
 
     def complete(

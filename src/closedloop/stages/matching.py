@@ -11,6 +11,7 @@ from closedloop.errors import TransientError
 from closedloop.stages import clock
 from closedloop.stages.images import ImageKeeper
 from closedloop.store.database import borrowed
+from closedloop.store.leads import tie_lead
 from closedloop.store.statements import Shape
 from closedloop.store.waiting import CHUNK, Found, match_late, written_so_far
 from closedloop.telemetry import LATE_MATCHES, STAGE_FAILURES
@@ -72,10 +73,14 @@ class Matcher:
             candidates = await self.shape.current().waiting.find_answered(conn, site)
             if not candidates:
                 return matched
+            # Leads first: a conversion may wait for the phone that a lead brings.
+            leads = await self.shape.current().leads.find_sessions(conn, site, candidates)
+            for lead in leads:
+                await tie_lead(conn, site, lead, clock.now())
             found = await self.shape.current().waiting.find_sessions(conn, site, candidates)
             for one in found:
                 matched += await self.tie(conn, site, one)
-            if len(candidates) < CHUNK or not found:
+            if not leads and (len(candidates) < CHUNK or not found):
                 return matched
 
     async def tie(self, conn: AsyncConnection[object], site: str, found: Found) -> bool:

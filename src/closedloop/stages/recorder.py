@@ -91,6 +91,8 @@ class ConversionRecorder:
             added = await self.shape.current().ledger.append_batch(
                 conn, site, conversions, webhooks, with_images=with_images
             )
+        leads = [unit.lead for unit in units if unit.lead is not None]
+        await self.shape.current().leads.record(conn, site, leads)
         settled = {key: Settled(recorded=recorded, kind="new") for key, recorded in added.items()}
         known = [one for one in conversions if one.conversion_id not in added]
         if known:

@@ -5,15 +5,17 @@ from collections.abc import Sequence
 import msgspec
 
 from closedloop.domain.conversion import Conversion
+from closedloop.domain.lead import Lead
 from closedloop.store.inbox import KeptWebhook
 
 
 class Unit(msgspec.Struct, frozen=True, kw_only=True):
-    """A webhook and the conversions read from it: all of them are recorded in one commit, or none is."""
+    """A webhook and what was read from it, conversions or a lead: all is recorded before it is answered."""
 
     site: str
     webhook: KeptWebhook
-    conversions: Sequence[Conversion]
+    conversions: Sequence[Conversion] = ()
+    lead: Lead | None = None
 
     def to_bytes(self) -> bytes:
         """Return the unit as the spool keeps it."""

@@ -66,7 +66,7 @@ with item as materialized (
            content_type text, user_agent text, body text)
     on conflict do nothing
 ), waits as (
-    insert into closedloop.waiting (site, kind, value, conversion_id)
+    insert into closedloop.waiting (site, kind, value, waiter_id)
     select %(site)s, identifier.kind, identifier.value, conversion_id
       from told, lateral ($identifiers) identifier
      where session_row is null

@@ -7,6 +7,7 @@ from closedloop.errors import DatabaseAwayError
 from closedloop.store.conversions import Ledger
 from closedloop.store.hits import Hits
 from closedloop.store.images import Images
+from closedloop.store.leads import Leads
 from closedloop.store.sessions import SessionTable
 from closedloop.store.settle import Settler
 from closedloop.store.waiting import Waiting
@@ -21,6 +22,7 @@ class Statements:
         self.images = Images(table)
         self.waiting = Waiting(table)
         self.hits = Hits(table)
+        self.leads = Leads(table)
         self.settler = Settler(self.ledger, self.waiting, windows)
 
 

@@ -22,7 +22,7 @@ _ANSWERED = """
           from closedloop.waiting
          where site = %(site)s and kind = '$kind'
     )
-    select waiting.conversion_id
+    select waiting.waiter_id
       from (select distinct $column::text as value
               from public.user_analytics u
              where $site_is and $probe) hit
@@ -35,14 +35,14 @@ _ROUNDED = """
     select i.conversion_id
       from closedloop.waiting
       join closedloop.conversion i
-        on i.site = %(site)s and i.conversion_id = waiting.conversion_id
+        on i.site = %(site)s and i.conversion_id = waiting.waiter_id
      cross join lateral ($find_session) session
      where waiting.site = %(site)s and waiting.kind = 'ym_uid_rounded'
      limit %(limit)s
 """
 
 _KNOWN = """
-    select waiting.conversion_id
+    select waiting.waiter_id
       from closedloop.waiting
       join closedloop.identity known
         on known.site = %(site)s and known.kind = waiting.kind and known.value = waiting.value
@@ -67,7 +67,7 @@ _MATCH = """
         returning conversion_id, identifiers
     ), served as (
         delete from closedloop.waiting
-         where site = %(site)s and conversion_id in (select conversion_id from matched)
+         where site = %(site)s and waiter_id in (select conversion_id from matched)
     ), known as (
         insert into closedloop.identity (site, kind, value, session_row, seen_at)
         select distinct %(site)s, pair ->> 'kind', pair ->> 'value', %(session_row)s, %(now)s::timestamptz
@@ -92,11 +92,11 @@ _TELL = """
 
 _FORGET = """
     delete from closedloop.waiting
-     where site = %(site)s and conversion_id = %(conversion_id)s
+     where site = %(site)s and waiter_id = %(conversion_id)s
 """
 
 _WAIT = """
-    insert into closedloop.waiting (site, kind, value, conversion_id)
+    insert into closedloop.waiting (site, kind, value, waiter_id)
     select %(site)s, identifier.kind, identifier.value, conversion_id
       from closedloop.conversion, lateral ($identifiers) identifier
      where conversion.site = %(site)s and conversion_id = %(conversion_id)s
@@ -136,7 +136,7 @@ class Waiting:
         self.wait_statement = fill(_WAIT, table)
 
     async def find_answered(self, conn: AsyncConnection[Any], site: str) -> Sequence[UUID]:
-        """Return up to 500 unmatched conversions of this site that some session now seems to answer."""
+        """Return up to 500 conversions and leads of this site that some session now seems to answer."""
         answered: dict[UUID, None] = {}
         async with conn.cursor(row_factory=scalar_row) as cursor:
             for probe in self.probes:

@@ -4,11 +4,11 @@ import pytest
 
 from closedloop.edge.http.bots import bot_of
 
-WEBKIT = "AppleWebKit/605.1.15 (KHTML, like Gecko)"
+ENGINE = "AppleWebKit/605.1.15 (KHTML, like Gecko)"
 PEOPLE = [
-    f"Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) {WEBKIT} Version/18.1 Mobile/15E148 Safari/604.1",
-    f"Mozilla/5.0 (Windows NT 10.0; Win64; x64) {WEBKIT} Chrome/140.0.0.0 YaBrowser/25.8.0.0 Safari/537.36",
-    f"Mozilla/5.0 (Linux; Android 14; K) {WEBKIT} Chrome/140.0.0.0 Mobile Safari/537.36 Telegram-Android/11.0",
+    f"Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) {ENGINE} Mobile/15E148 Safari/604.1",
+    f"Mozilla/5.0 (Windows NT 10.0; Win64; x64) {ENGINE} Chrome/140.0.0.0 YaBrowser/25.8.0.0 Safari/537.36",
+    f"Mozilla/5.0 (Linux; Android 14; K) {ENGINE} Chrome/140.0.0.0 Mobile Safari/537.36",
 ]
 ROBOTS = [
     "Mozilla/5.0 (compatible; YandexMetrika/2.0; +http://yandex.com/bots)",

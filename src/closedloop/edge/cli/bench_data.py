@@ -45,7 +45,7 @@ _WAITING = """
           from generate_series(1, %(count)s::bigint) as number
         returning conversion_id, session_id, ym_uid
     )
-    insert into closedloop.waiting (site, kind, value, conversion_id)
+    insert into closedloop.waiting (site, kind, value, waiter_id)
     select 'default', kind, value, conversion_id
       from added, lateral (values ('session_id', session_id), ('ym_uid', ym_uid)) as identifier (kind, value)
 """

@@ -18,6 +18,8 @@ from closedloop.edge.http.openapi import openapi
 from closedloop.edge.http.recent import Recent
 from closedloop.edge.http.tracker import PATH as SCRIPT_PATH
 from closedloop.edge.http.tracker import TrackerScript
+from closedloop.edge.http.webhooks import PATH as TILDA_PATH
+from closedloop.edge.http.webhooks import TildaWebhook
 from closedloop.stages.process import Process
 
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
@@ -33,8 +35,10 @@ def make_app(process: Process) -> ASGIApp:
     config = process.config
     collect = Collect(config.sites, process.hit_writer, Recent())
     tracker = TrackerScript(config.tracker)
+    keyring = Keyring(config.sites.values())
+    tilda = TildaWebhook(config.sites, keyring, process.intake)
     raw: Mapping[str, ASGIApp] = {
-        HOOK_PATH: Hook(Keyring(config.sites.values()), process.intake, process.shape),
+        HOOK_PATH: Hook(keyring, process.intake, process.shape),
         COLLECT_PATH: collect,
         f"/{config.tracker.collect}": collect,
         SCRIPT_PATH: tracker,
@@ -49,7 +53,10 @@ def make_app(process: Process) -> ASGIApp:
         )
 
     async def application(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 - ASGI
-        handler = raw.get(scope["path"].rstrip("/"), rest) if scope["type"] == "http" else rest
+        handler: ASGIApp = rest
+        if scope["type"] == "http":
+            path = scope["path"].rstrip("/")
+            handler = raw.get(path) or (tilda if TILDA_PATH.fullmatch(path) else rest)
         await handler(scope, receive, send)
 
     return application

@@ -118,10 +118,15 @@ def check_site(reading: Reading, site: Site) -> None:
 
 
 async def read_body(headers: dict[bytes, bytes], receive: Any) -> bytes:  # noqa: ANN401 - ASGI
+    """Return the whole body of a request to the hook; see `read_whole`."""
+    return await read_whole(headers, receive, MAX_BYTES)
+
+
+async def read_whole(headers: dict[bytes, bytes], receive: Any, max_bytes: int) -> bytes:  # noqa: ANN401 - ASGI
     """Return the whole body. Raises TooLargeError as soon as it is known, CallerError when it breaks off."""
     length = headers.get(b"content-length", b"0")
-    if length.isdigit() and int(length) > MAX_BYTES:
-        raise too_large()
+    if length.isdigit() and int(length) > max_bytes:
+        raise too_large(max_bytes)
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -131,8 +136,8 @@ async def read_body(headers: dict[bytes, bytes], receive: Any) -> bytes:  # noqa
             raise CallerError("body", "ended before it was whole: send it again")
         chunk = message.get("body", b"")
         size += len(chunk)
-        if size > MAX_BYTES:
-            raise too_large()
+        if size > max_bytes:
+            raise too_large(max_bytes)
         chunks.append(chunk)
         if not message.get("more_body", False):
             break
@@ -145,9 +150,9 @@ def refuse_compressed(headers: dict[bytes, bytes]) -> None:
         raise CallerError("Content-Encoding", "must be left out: a compressed body is not read here")
 
 
-def too_large() -> TooLargeError:
+def too_large(max_bytes: int) -> TooLargeError:
     """Return the error of a body above the limit."""
-    return TooLargeError("body", f"is larger than {MAX_BYTES // 1024} KiB")
+    return TooLargeError("body", f"is larger than {max_bytes // 1024} KiB")
 
 
 def raw_webhook(scope: Any, headers: dict[bytes, bytes], query: bytes, body: bytes) -> RawWebhook:  # noqa: ANN401 - ASGI

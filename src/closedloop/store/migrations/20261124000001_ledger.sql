@@ -48,16 +48,16 @@ create table if not exists closedloop.conversion (
     check ((state = 'matched') = (session_row is not null and rule is not null and matched_at is not null))
 );
 create unique index if not exists conversion_dedup_key on closedloop.conversion (site, dedup_key);
--- The identifiers that an unmatched conversion waits for. Narrow, and in the order of the indexes that the
+-- The identifiers that an unmatched conversion, or a lead, waits for. Narrow, and in the order of the indexes that the
 -- search for late sessions probes, so that a pass over all of it is cheap.
 create table if not exists closedloop.waiting (
     site text not null,
     kind text not null,
     value text collate "C" not null,
-    conversion_id uuid not null,
-    primary key (site, kind, value, conversion_id)
+    waiter_id uuid not null,
+    primary key (site, kind, value, waiter_id)
 );
-create index if not exists waiting_conversion on closedloop.waiting (site, conversion_id);
+create index if not exists waiting_waiter on closedloop.waiting (site, waiter_id);
 
 -- Each event id that a sender ever used, so that its repetition is known even after a revision.
 create table if not exists closedloop.event (
