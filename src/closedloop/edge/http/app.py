@@ -8,6 +8,7 @@ from typing import Any
 from litestar import Litestar
 from litestar.datastructures import State
 
+from closedloop.edge.http.check import check_data, check_page, check_script, check_style
 from closedloop.edge.http.collect import PATH as COLLECT_PATH
 from closedloop.edge.http.collect import Collect
 from closedloop.edge.http.health import healthz, metrics, readyz
@@ -33,7 +34,8 @@ def make_app(process: Process) -> ASGIApp:
     (docs/decisions/008-hook-before-litestar.md).
     """
     config = process.config
-    collect = Collect(config.sites, process.hit_writer, Recent())
+    recent = Recent()
+    collect = Collect(config.sites, process.hit_writer, recent)
     tracker = TrackerScript(config.tracker)
     keyring = Keyring(config.sites.values())
     tilda = TildaWebhook(config.sites, keyring, process.intake)
@@ -46,8 +48,11 @@ def make_app(process: Process) -> ASGIApp:
     }
     with pydantic_left_out():
         rest = Litestar(
-            route_handlers=[healthz, readyz, metrics, openapi],
-            state=State({"process": process}),
+            route_handlers=[
+                *(healthz, readyz, metrics, openapi),
+                *(check_page, check_script, check_style, check_data),
+            ],
+            state=State({"process": process, "recent": recent}),
             openapi_config=None,
             logging_config=None,
         )

@@ -1,53 +1,85 @@
-"""The form webhook of Tilda: a request's bytes to the lead in it. Source: docs/protocols/tilda.md, 8.
+"""The form webhook of Tilda: a body to the lead in it, and to what of the body may be kept.
 
-A lead is never refused because a visitor mistyped something: what cannot be read is simply not known.
+A lead is never refused for what a visitor typed: a bad phone, e-mail, id or amount is None. The setting of the
+receiver decides on form or JSON, with or without arrays, so the content is looked at and its label is not.
 """
+
+# ruff: noqa: RUF001, RUF003 - owners name their fields in Russian
 
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
-from typing import Any, cast
-from urllib.parse import unquote, urlencode
+from typing import Any, TypeAlias
+from urllib.parse import quote_plus, unquote, unquote_plus
 
 import msgspec
 
 from closedloop.domain.identity import email_address, phone_e164
-from closedloop.domain.ids import CLICK_IDS, MAX_CLICK_ID, find_code, read_ym_uid
-from closedloop.domain.money import read_amount
-from closedloop.errors import CallerError
-from closedloop.parse.bodies import broken_json, read_body
-from closedloop.parse.fields import MAX_TEXT, is_nothing
+from closedloop.domain.ids import CLICK_IDS, MAX_CLICK_ID, MESSENGER_CODE, find_code, read_ym_uid
+from closedloop.domain.money import Amount, read_amount, read_number
+from closedloop.errors import CallerError, TooLargeError
+from closedloop.parse.bodies import JsonNumber, broken_json, query_fields, read_body
+from closedloop.parse.fields import MAX_TEXT, is_nothing, trimmed
 
-MAX_BYTES = 1024 * 1024
+# A cart of a hundred products in escaped brackets is larger than the 64 KiB of other bodies.
+MAX_BYTES = 256 * 1024
 MAX_FIELDS = 200
+MAX_MARKS = 50
 MAX_VALUE = 2000
+_MAX_DEPTH = 20
+_BOM = b"\xef\xbb\xbf"
 
-# Cookies that lead to a visitor; all others are nobody's business here.
-KEPT_COOKIES = re.compile(r"_ym_uid|TILDAUTM|_ga(?:_[A-Z0-9]+)?|_fbp|_fbc")
-SERVICE = {"tranid", "formid", "formname", "cookies", "payment", "test", "ma_name", "ma_email", "ma_phone"}
-MARK = re.compile(r"utm_[a-z_]{1,30}")
-# Tilda's own names and what owners type; a second field of a kind has a number.
-PHONE_NAMES = re.compile(
-    r"(?:phone|tel|telephone|mobile|телефон|номер[_ ]телефона|тел)(?:_\d+)?", re.IGNORECASE
+# Names under which owners send a key; a value under one of the first is a secret even if it is not ours.
+_SECRET_NAMES = frozenset({"x-webhook-key", "x-api-key", "apikey", "api_key", "api-key", "authorization"})
+_KEY_NAMES = _SECRET_NAMES | {"key", "token"}
+_COOKIE_FIELDS = frozenset({"cookies", "tildaspec-cookie"})
+_KEPT_COOKIES = frozenset({"_ym_uid", "TILDAUTM", "_ga", "_fbp", "_fbc"})
+_IDS = frozenset(
+    {"session_id", "ym_uid", "tranid", "formid", "formname", "form-spec-comments", "formservices"}
+    | {MESSENGER_CODE, *CLICK_IDS}
 )
-EMAIL_NAMES = re.compile(r"(?:e-?mail|mail|почта|электронная[_ ]почта)(?:_\d+)?", re.IGNORECASE)
-PHONE_SHAPE = re.compile(r"\+?[\d\s()-]{10,25}")
+_MARK = re.compile(r"utm_[a-z0-9_]{1,60}")
+_PAYMENT = re.compile(r"payment\[([^\[\]]+)\](.*)", re.IGNORECASE | re.DOTALL)
+_PHONE_NAME = re.compile(
+    r"(?<![a-zа-яё])(?:(?!iphone)[a-z]*phone|tel|mobile|whatsapp|телефон[а-яё]*|тел|моб[а-яё]*)(?![a-zа-яё])"
+)
+_EMAIL_NAME = re.compile(r"mail|почт|имейл|емейл")
+_PHONE_SHAPE = re.compile(r"\+?[0-9 \u00a0()\-]+")
+# Digits alone may be any number: without a plus only what is dialled in and around Russia is a phone.
+_DIALLED = re.compile(r"[78][0-9]{10}|9[0-9]{9}|(?:37|38|99)[0-9]{10}")
+_LOCAL = re.compile(r"\([0-9]{3,5}\)")
+_FEWEST_DIGITS, _PHONE_DIGITS = 7, range(10, 16)
 
-Fields = list[tuple[str, Any]]
+Pairs: TypeAlias = "list[tuple[str, Node]]"
+Node: TypeAlias = "str | bool | JsonNumber | list[Node] | JsonObject | None"
+Texts = list[tuple[str, str]]
+
+
+class JsonObject(msgspec.Struct, frozen=True):
+    """The members of a JSON object in their order, repeated names included."""
+
+    members: Pairs
 
 
 class TildaOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """An order that came with a lead; `is_paid` only when the payment system has confirmed it."""
+    """What an order of Tilda's cart says; `is_paid` when the payment system gave its own number for it."""
 
     order_id: str | None
     amount: Decimal | None
+    currency: str | None = None
     is_paid: bool
 
 
 class TildaLead(msgspec.Struct, frozen=True, kw_only=True):
-    """One form that was sent; None for what the request does not carry."""
+    """One submission of a form.
+
+    `has_key`: some value of the body is the site's key. `fields` are what the visitor typed, by the owner's
+    names with `_` for blanks: `{"Ваше_имя": "Анна"}`. `marks` are `utm_*` of one source, the body or else the
+    cookie. `kept_body` may be stored: without keys, COOKIES cut to what is read here; it is read again to an
+    equal lead, under the content type that it came with. `digest` is the SHA-256 of `kept_body`.
+    """
 
     is_test: bool
     has_key: bool
@@ -55,184 +87,366 @@ class TildaLead(msgspec.Struct, frozen=True, kw_only=True):
     ym_uid: str | None
     click_ids: dict[str, str]
     marks: dict[str, str]
-    phone: str | None  # E.164
+    phone: str | None
     email: str | None
     code: str | None
     transaction_id: str | None
     form_id: str | None
     form_name: str | None
     order: TildaOrder | None
-    fields: dict[str, str]  # what the visitor typed, by the owner's names
+    fields: dict[str, str]
     digest: bytes
-    kept_body: bytes  # as it came, less the site's key and other people's cookies
+    kept_body: bytes
 
 
 def read_tilda(content_type: str, body: bytes, *, is_key: Callable[[str], bool]) -> TildaLead:
-    """Return the lead of one request; whatever `is_key` says is the site's key is taken out of it.
+    """Return the lead of a form, JSON under any label, or multipart (which is kept as a form).
 
-    A form or JSON, told apart by its content. Raises CallerError for a body that is neither.
+    `is_key` tells whether a text is the site's key; it is asked for every name and value. Raises CallerError
+    for bad UTF-8, broken JSON and JSON that is not one object; TooLargeError above 256 KiB.
+    Source: docs/protocols/tilda.md, 6 and 8.
     """
-    pairs, is_json = read_pairs(content_type, body)
-    clean = [(name, value) for name, value in pairs if not is_secret(value, is_key)]
-    kept = [(name, kept_cookies(value) if name.lower() == "cookies" else value) for name, value in clean]
-    texts = [(name, text) for name, value in kept if (text := as_text(value)) is not None]
-    cookies = read_cookies(texts)
-    kept_body = body if kept == pairs else write_pairs(kept, is_json=is_json)
-    typed = typed_fields(texts)
+    document = _document(content_type, body)
+    sieve = _Sieve(is_key)
+    members = sieve.members(document.members, 0)
+    if members == document.members and not document.is_rewritten:
+        kept = body
+    elif document.is_json:
+        kept = _json_text(JsonObject(members)).encode()
+    else:
+        kept = _form_text((name, _text(node)) for name, node in members).encode()
+    return _lead(members, has_key=sieve.has_key, kept=kept)
+
+
+def presented_in_body(content_type: str, body: bytes) -> list[str]:
+    """Return the values of fields that are named like a key (`X-Webhook-Key`, `token`), `Bearer` left out.
+
+    For telling a missing key from a wrong one; read_tilda finds the right one under any name. Raises as it.
+    """
+    told = ((name, _plain(_text(node))) for name, node in _document(content_type, body).members)
+    return [_without_bearer(value) for name, value in told if _folded(name) in _KEY_NAMES and value]
+
+
+class _Document(msgspec.Struct, frozen=True, kw_only=True):
+    members: Pairs
+    is_json: bool
+    is_rewritten: bool = False
+
+
+class _Sieve:
+    """Takes out of a body what must not be kept: keys wherever they stand, and most cookies."""
+
+    def __init__(self, is_key: Callable[[str], bool]) -> None:
+        self.is_key = is_key
+        self.has_key = False
+
+    def is_secret(self, text: str) -> bool:
+        told = _plain(text)
+        found = bool(told) and (self.is_key(told) or self.is_key(_without_bearer(told)))
+        self.has_key = self.has_key or found
+        return found
+
+    def members(self, pairs: Pairs, depth: int) -> Pairs:
+        kept: Pairs = []
+        for name, node in pairs:
+            if self.drops(node) or self.is_secret(name) or _folded(name) in _SECRET_NAMES:
+                continue
+            is_cookies = _is_cookies(name, node)
+            kept.append((name, self.cookies(_text(node)) if is_cookies else self.node(node, depth + 1)))
+        return kept
+
+    def drops(self, node: Node) -> bool:
+        return isinstance(node, str | JsonNumber) and self.is_secret(_text(node))
+
+    def node(self, node: Node, depth: int) -> Node:
+        if depth > _MAX_DEPTH:
+            raise CallerError("body", "is nested too deeply")
+        if isinstance(node, JsonObject):
+            return JsonObject(self.members(node.members, depth))
+        if isinstance(node, list):
+            return [self.node(item, depth + 1) for item in node if not self.drops(item)]
+        if isinstance(node, str) and (inner := _inner_json(node)) is not None:
+            sifted = self.node(inner, depth + 1)
+            return node if sifted == inner else _json_text(sifted)
+        return node
+
+    def cookies(self, text: str) -> str:
+        kept = [(name, value) for name, value in _cookies(text) if self.keeps_cookie(name, value)]
+        return "; ".join(f"{name}={value}" for name, value in kept)
+
+    def keeps_cookie(self, name: str, value: str) -> bool:
+        texts = [value, *(mark for _, mark in _utm_cookie(value))]
+        return not any([self.is_secret(text) for text in texts]) and (  # noqa: C419 - every one is asked
+            name in _KEPT_COOKIES or name.startswith("_ga_")
+        )
+
+
+def _document(content_type: str, body: bytes) -> _Document:
+    if len(body) > MAX_BYTES:
+        raise TooLargeError("body", "is larger than 256 KiB")
+    content = body.removeprefix(_BOM)
+    if content.lstrip()[:1] in (b"{", b"["):
+        return _Document(members=_one_object(content), is_json=True)
+    if content.startswith(b"--") and content_type.strip().lower().startswith("multipart/form-data"):
+        told = read_body(content, content_type)
+        if told.objects:
+            return _Document(members=_one_object(told.objects[0]), is_json=True, is_rewritten=True)
+        pairs: Pairs = [(name, str(value)) for name, value in told.fields]
+        return _Document(members=pairs, is_json=False, is_rewritten=True)
+    return _Document(members=[(name, str(value)) for name, value in query_fields(content)], is_json=False)
+
+
+def _one_object(document: bytes) -> Pairs:
+    node = _parsed(document)
+    if isinstance(node, list) and len(node) == 1:
+        node = node[0]
+    if not isinstance(node, JsonObject):
+        raise CallerError("body", "is not one JSON object")
+    return node.members
+
+
+def _parsed(document: bytes) -> Node:
+    """Return JSON with the digits of its numbers and with repeated names, neither of which msgspec keeps."""
+    try:
+        document.decode()
+        msgspec.json.decode(document)
+        read: Any = json.loads(
+            document, object_pairs_hook=JsonObject, parse_int=JsonNumber, parse_float=JsonNumber
+        )
+    except (ValueError, RecursionError) as error:
+        raise broken_json(document, error) from error
+    node: Node = read
+    return node
+
+
+def _inner_json(text: str) -> Node:
+    """Return the JSON that stands in a text (Tilda's `payment`); None when it is another text."""
+    if text.lstrip()[:1] not in ("{", "["):
+        return None
+    try:
+        return _parsed(text.encode())
+    except CallerError:
+        return None
+
+
+def _lead(members: Pairs, *, has_key: bool, kept: bytes) -> TildaLead:
+    texts: Texts = []
+    payment: Texts = []
+    cookies: Texts = []
+    for raw_name, node in members:
+        name = _named(raw_name)
+        if (of_payment := _payment(name, node)) is not None:
+            payment += of_payment
+        elif _is_cookies(raw_name, node):
+            cookies += _cookies(_plain(_text(node)))
+        elif value := _plain(_text(node)):
+            texts.append((name, value))
+    fields = _fields(texts)
     return TildaLead(
-        is_test=[(name, as_text(value)) for name, value in clean] == [("test", "test")],
-        has_key=len(clean) < len(pairs),
-        session_id=identifier(texts, "session_id"),
-        ym_uid=client_id(identifier(texts, "ym_uid")) or client_id(cookies.get("_ym_uid")),
-        click_ids={name: value for name in CLICK_IDS if (value := identifier(texts, name, MAX_CLICK_ID))},
-        marks=read_marks(texts, cookies),
-        phone=find_phone(typed),
-        email=find_email(typed),
-        code=next(filter(None, (find_code(value) for value in typed.values())), None),
-        transaction_id=identifier(texts, "tranid"),
-        form_id=identifier(texts, "formid"),
-        form_name=identifier(texts, "formname"),
-        order=read_order(kept),
-        fields=typed,
-        digest=hashlib.sha256(kept_body).digest(),
-        kept_body=kept_body,
+        is_test=[(name.lower(), value) for name, value in texts] == [("test", "test")] and not payment,
+        has_key=has_key,
+        session_id=_first(texts, "session_id"),
+        ym_uid=_ym_uid([*_all(texts, "ym_uid"), *_all(cookies, "_ym_uid")]),
+        click_ids={key: told for key in CLICK_IDS if (told := _first(texts, key, limit=MAX_CLICK_ID))},
+        marks=_marks(texts)
+        or _marks(mark for value in _all(cookies, "tildautm") for mark in _utm_cookie(value)),
+        phone=_phone(fields.items()),
+        email=_email(fields.items()),
+        code=_code([*_all(texts, MESSENGER_CODE), *fields.values()]),
+        transaction_id=_first(texts, "tranid"),
+        form_id=_first(texts, "formid"),
+        form_name=_first(texts, "formname"),
+        order=_order(payment),
+        fields=fields,
+        digest=hashlib.sha256(kept).digest(),
+        kept_body=kept,
     )
 
 
-def read_pairs(content_type: str, body: bytes) -> tuple[Fields, bool]:
-    """Return the names and values in their order, and whether they came as JSON. Raises CallerError."""
-    found = read_body(body, content_type, max_bytes=MAX_BYTES)
-    if found.is_array:
-        raise CallerError("body", "is a list: one form comes in each request")
-    if not found.objects:
-        return [(name, value) for name, value in found.fields], False
-    document = found.objects[0]
+def _payment(name: str, node: Node) -> Texts | None:
+    """Return the members of an order that this field tells, with texts for scalars; None if it tells none."""
+    if match := _PAYMENT.fullmatch(name):
+        return [(match[1].lower(), "" if match[2] else _plain(_text(node)))]
+    if name.lower() != "payment":
+        return None
+    if isinstance(node, str) and node.lstrip().startswith("{"):
+        try:
+            node = _parsed(node.encode())
+        except CallerError as error:
+            raise CallerError("payment", f"is broken JSON: {error}") from error
+    if not isinstance(node, JsonObject):
+        return None
+    return [
+        (member.lower(), "" if isinstance(value, list | JsonObject) else _plain(_text(value)))
+        for member, value in node.members
+    ]
+
+
+def _order(payment: Texts) -> TildaOrder | None:
+    if not payment:
+        return None
+    amount = next((told for text in _all(payment, "amount") if (told := _amount(text))), None)
+    number = _first(payment, "systranid") or ""
+    return TildaOrder(
+        order_id=_first(payment, "orderid"),
+        amount=amount.value if amount else None,
+        currency=amount.currency if amount else None,
+        is_paid=bool(number.strip("0")),
+    )
+
+
+def _amount(text: str) -> Amount | None:
+    """Return a sum of Tilda, whose point is a decimal one; else as people write it."""
     try:
-        # Numbers stay the digits that were sent: a ClientID does not fit into a float.
-        told = json.loads(document, parse_int=str, parse_float=str, parse_constant=str)
-    except (ValueError, RecursionError) as error:
-        raise broken_json(document, error) from error
-    return list(cast("dict[str, Any]", told).items()), True
+        return Amount(value=read_number(text))
+    except CallerError:
+        pass
+    try:
+        return read_amount(text)
+    except CallerError:
+        return None
 
 
-def write_pairs(pairs: Fields, *, is_json: bool) -> bytes:
-    """Return a body of these pairs that `read_pairs` reads again."""
-    if is_json:
-        return json.dumps(dict(pairs), ensure_ascii=True).encode()
-    return urlencode(pairs).encode()
-
-
-def is_secret(value: object, is_key: Callable[[str], bool]) -> bool:
-    """Return whether a value is the site's key, as it is or behind `Bearer`."""
-    if not isinstance(value, str):
-        return False
-    told = value.strip()
-    return bool(told) and (is_key(told) or is_key(told.removeprefix("Bearer ").strip()))
-
-
-def as_text(value: object) -> str | None:
-    """Return a value as one text without NUL; None for what is none."""
-    if isinstance(value, bool):
-        return "yes" if value else None
-    return value.replace("\0", "") if isinstance(value, str) else None
-
-
-def identifier(texts: Iterable[tuple[str, str]], name: str, limit: int = MAX_TEXT) -> str | None:
-    """Return the first usable value under a name in any case: an owner may have typed `Session_ID`."""
-    for key, value in texts:
-        told = value.strip()
-        if key.lower() == name and not is_nothing(told, is_amount=False) and len(told) <= limit:
-            return told
+def _ym_uid(texts: Iterable[str]) -> str | None:
+    for text in texts:
+        try:
+            told = read_ym_uid(text)
+        except CallerError:
+            continue
+        if told.digits == text and text.strip("0"):
+            return text
     return None
 
 
-def client_id(text: str | None) -> str | None:
-    """Return Metrica's ClientID, None for what is not whole digits."""
-    if text is None:
-        return None
-    try:
-        found = read_ym_uid(text)
-    except CallerError:
-        return None
-    return found.digits if found.interval is None else None
+def _marks(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    marks: dict[str, str] = {}
+    for raw_name, value in pairs:
+        name = raw_name.lower()
+        if _MARK.fullmatch(name) and name not in marks and not is_nothing(value) and len(marks) < MAX_MARKS:
+            marks[name] = value[:MAX_VALUE]
+    return marks
 
 
-def kept_cookies(value: object) -> str:
-    """Return a string of cookies with only those that lead to a visitor."""
-    parts = value.split(";") if isinstance(value, str) else []
-    return "; ".join(part.strip() for part in parts if KEPT_COOKIES.fullmatch(part.partition("=")[0].strip()))
-
-
-def read_cookies(texts: Iterable[tuple[str, str]]) -> Mapping[str, str]:
-    """Return the cookies that came in the field COOKIES."""
-    told = next((value for name, value in texts if name.lower() == "cookies"), "")
-    return {
-        name.strip(): value.strip() for name, _, value in (part.partition("=") for part in told.split(";"))
-    }
-
-
-def read_marks(texts: Iterable[tuple[str, str]], cookies: Mapping[str, str]) -> dict[str, str]:
-    """Return the utm marks: the request's own, else those of Tilda's cookie, which is escaped twice."""
-    own = {name.lower(): value for name, value in texts if MARK.fullmatch(name.lower()) and value}
-    if own:
-        return own
-    parts = (part.partition("=") for part in unquote(cookies.get("TILDAUTM", "")).split("|||"))
-    return {
-        name: unquote(value.partition("#")[0])[:MAX_VALUE] for name, _, value in parts if MARK.fullmatch(name)
-    }
-
-
-def typed_fields(texts: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return what the visitor typed; of two fields of one name the filled one."""
-    found: dict[str, str] = {}
+def _fields(texts: Texts) -> dict[str, str]:
+    """Return the owner's fields; several answers under one name are joined as Tilda joins them."""
+    told: dict[str, list[str]] = {}
     for name, value in texts:
-        low = name.lower()
-        if low in SERVICE or low in {"session_id", "ym_uid", *CLICK_IDS} or MARK.fullmatch(low):
+        if _is_service(name.lower()) or (is_nothing(value) and not any(map(str.isspace, value))):
             continue
-        if low.startswith("payment[") or (name not in found and len(found) >= MAX_FIELDS):
-            continue
-        found[name] = found.get(name) or value[:MAX_VALUE]
-    return found
+        if name in told or len(told) < MAX_FIELDS:
+            told.setdefault(name, []).append(value)
+    return {name: "; ".join(dict.fromkeys(values))[:MAX_VALUE] for name, values in told.items()}
 
 
-def find_phone(typed: Mapping[str, str]) -> str | None:
-    """Return the phone: of a field that is called so, else of one that holds nothing but a phone."""
-    named = [value for name, value in typed.items() if PHONE_NAMES.fullmatch(name)]
-    shaped = [value for value in typed.values() if PHONE_SHAPE.fullmatch(value.strip())]
-    return next(filter(None, map(phone_e164, [*named, *shaped])), None)
+def _phone(fields: Iterable[tuple[str, str]]) -> str | None:
+    pairs = list(fields)
+    named = (value for name, value in pairs if _PHONE_NAME.search(name.lower()))
+    shaped = (value for _, value in pairs if _is_phone_shaped(value))
+    candidates = (value for part in (named, shaped) for value in part)
+    enough = (value for value in candidates if sum(map(str.isdigit, value)) >= _FEWEST_DIGITS)
+    return next((phone for value in enough if (phone := phone_e164(value))), None)
 
 
-def find_email(typed: Mapping[str, str]) -> str | None:
-    """Return the e-mail: of a field that is called so, else of one that holds nothing but an address."""
-    named = [value for name, value in typed.items() if EMAIL_NAMES.fullmatch(name)]
-    shaped = [value for value in typed.values() if "@" in value and not re.search(r"\s", value.strip())]
-    return next(filter(None, map(email_address, [*named, *shaped])), None)
+def _email(fields: Iterable[tuple[str, str]]) -> str | None:
+    pairs = list(fields)
+    named = (email_address(value) for name, value in pairs if _EMAIL_NAME.search(name.lower()))
+    shaped = (found for _, value in pairs if (found := email_address(value)) == value.lower())
+    return next((address for part in (named, shaped) for address in part if address), None)
 
 
-def read_order(pairs: Fields) -> TildaOrder | None:
-    """Return the order in any of the shapes that Tilda's settings give it; None when there is none."""
-    payment = next((value for name, value in pairs if name.lower() == "payment"), None)
-    if isinstance(payment, str):
-        try:
-            payment = json.loads(payment, parse_int=str, parse_float=str)
-        except (ValueError, RecursionError):
-            payment = None
-    if not isinstance(payment, dict):
-        flat = ((name.lower(), value) for name, value in pairs if name.lower().startswith("payment["))
-        payment = {name[8:-1]: value for name, value in flat if name.endswith("]") and name.count("[") == 1}
-    told = cast("dict[str, Any]", payment)
-    if not told:
-        return None
-    return TildaOrder(
-        order_id=as_text(told.get("orderid")) or None,
-        amount=money(as_text(told.get("amount"))),
-        is_paid=(as_text(told.get("systranid")) or "0").strip() not in {"", "0"},
+def _is_phone_shaped(value: str) -> bool:
+    if not _PHONE_SHAPE.fullmatch(value):
+        return False
+    digits = "".join(filter(str.isdigit, value))
+    is_told_so = value.startswith("+") or _LOCAL.match(value) is not None
+    return len(digits) in _PHONE_DIGITS if is_told_so else _DIALLED.fullmatch(digits) is not None
+
+
+def _code(texts: Iterable[str]) -> str | None:
+    return next((code for text in texts if (code := find_code(text))), None)
+
+
+def _is_service(name: str) -> bool:
+    return name in _IDS or name.startswith("tildaspec-") or _MARK.fullmatch(name) is not None
+
+
+def _is_cookies(name: str, node: Node) -> bool:
+    """Tell Tilda's field from an owner's `Cookies` of a bakery, which has no `=` in it."""
+    folded = _folded(name)
+    return folded in _COOKIE_FIELDS and (
+        name.strip() == "COOKIES" or folded != "cookies" or "=" in _text(node)
     )
 
 
-def money(text: str | None) -> Decimal | None:
-    """Return an amount, None for what is none."""
-    try:
-        return None if text is None else read_amount(text.strip(), key="payment[amount]").value
-    except CallerError:
-        return None
+def _cookies(text: str) -> Texts:
+    parts = (part.partition("=") for part in text.split(";"))
+    return [(name.strip(), value.strip()) for name, _, value in parts]
+
+
+def _utm_cookie(value: str) -> Iterator[tuple[str, str]]:
+    """Yield the pairs of TILDAUTM, escaped twice; the last may carry the `#hash` of the address."""
+    for pair in unquote(value).split("|||"):
+        name, _, mark = pair.partition("=")
+        yield name.strip(), _plain(unquote_plus(mark.partition("#")[0]))
+
+
+def _first(pairs: Texts, key: str, *, limit: int = MAX_TEXT) -> str | None:
+    return next((text for text in _all(pairs, key) if len(text) <= limit), None)
+
+
+def _all(pairs: Texts, key: str) -> list[str]:
+    return [text for name, text in pairs if name.lower() == key and not is_nothing(text)]
+
+
+def _text(node: Node) -> str:
+    """Return a scalar as text, several as Tilda joins answers, anything deeper as JSON."""
+    match node:
+        case str():
+            return node
+        case JsonNumber():
+            return node.text
+        case None:
+            return ""
+        case list() if not any(isinstance(item, list | JsonObject) for item in node):
+            return "; ".join(filter(None, map(_text, node)))
+        case _:
+            return _json_text(node)
+
+
+def _json_text(node: Node) -> str:
+    match node:
+        case JsonObject():
+            told = (f"{_json_text(name)}:{_json_text(value)}" for name, value in node.members)
+            return "{" + ",".join(told) + "}"
+        case list():
+            return "[" + ",".join(map(_json_text, node)) + "]"
+        case JsonNumber():
+            return node.text
+        case _:
+            return msgspec.json.encode(node).decode()
+
+
+def _form_text(pairs: Iterable[tuple[str, str]]) -> str:
+    return "&".join(f"{_escaped(name)}={_escaped(value)}" for name, value in pairs)
+
+
+def _escaped(text: str) -> str:
+    # A dash in front would look like multipart to the next reader.
+    return quote_plus(text).replace("-", "%2D")
+
+
+def _named(name: str) -> str:
+    return _plain(name).replace(" ", "_").removesuffix("[]")[:MAX_TEXT]
+
+
+def _folded(name: str) -> str:
+    return _named(name).lower()
+
+
+def _plain(text: str) -> str:
+    """Return the trimmed text without NUL, which PostgreSQL cannot hold."""
+    return trimmed(text.replace("\0", ""))
+
+
+def _without_bearer(text: str) -> str:
+    return trimmed(text[7:]) if text[:7].lower() == "bearer " else text

@@ -9,6 +9,7 @@ create table if not exists closedloop.session_made (
     made_at timestamptz not null,
     primary key (site, session_id)
 );
+create index if not exists session_made_at on closedloop.session_made (site, made_at desc);
 
 -- One form that was sent: who it was, hashed to be found by and sealed to be shown, and the session it came from.
 create table if not exists closedloop.lead (
