@@ -146,7 +146,7 @@
         if (answer.status > 428) throw 0;
         wait = 0;
         unsent.splice(0, views);
-        if (shown) keep(unsent);
+        if (session && shown) keep(unsent);
       })['catch'](safe(function () {
         plan(wait = Math.min(wait * 2 || 1e3, 6e4));
         beacon();

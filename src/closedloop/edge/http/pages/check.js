@@ -5,6 +5,7 @@
   const form = document.getElementById('key-form');
   const field = document.getElementById('key');
   const list = document.getElementById('steps');
+  const line = document.getElementById('line');
   const problem = document.getElementById('problem');
   let timer;
 
@@ -43,7 +44,9 @@
       }
       if (!answer.ok) throw new Error(String(answer.status));
       problem.textContent = '';
-      show((await answer.json()).steps);
+      const told = await answer.json();
+      line.textContent = line.textContent.replace(/data-site="[^"]*"/, 'data-site="' + told.site + '"');
+      show(told.steps);
     } catch (error) {
       problem.textContent = said.offline;
     }
@@ -55,7 +58,7 @@
     look();
   });
   document.getElementById('copy').addEventListener('click', async function (event) {
-    await navigator.clipboard.writeText(document.getElementById('line').textContent);
+    await navigator.clipboard.writeText(line.textContent);
     event.target.textContent = event.target.dataset.done;
   });
 })();
