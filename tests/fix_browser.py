@@ -10,15 +10,16 @@ import threading
 import urllib.request
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import psutil
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
 from selenium import webdriver
 from selenium.webdriver.webkitgtk.options import Options
 from selenium.webdriver.webkitgtk.service import Service
 
-from fix_tools import REPOSITORY, ToolError, wait_until
+from fix_tools import REPOSITORY, ToolError, kill_family, wait_until
 
 PAGES = REPOSITORY / "tests" / "recorded" / "tilda" / "pages"
 UNPACKED = REPOSITORY / ".tools" / "browsers"
@@ -230,7 +231,7 @@ def proot(program: Path) -> list[str]:
     """Return the command for a program with paths built in: the unpacked files appear in these places."""
     if not program.is_relative_to(UNPACKED):
         return [str(program)]
-    bound = [part for part in BUILT_IN if (UNPACKED / part).exists() and not (Path("/") / part).exists()]
+    bound = [part for part in BUILT_IN if (UNPACKED / part).exists()]
     places = [argument for part in bound for argument in ("-b", f"{UNPACKED / part}:/{part}")]
     return [str(installed("usr/bin/proot")), *places, str(program)]
 
@@ -255,18 +256,30 @@ def screen() -> Generator[str]:
     try:
         yield f":{number}"
     finally:
-        process.terminate()
-        process.wait()
+        end(process)
+
+
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """End a program below proot, which passes no signal on, and takes its bindings back when all is over."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for one in psutil.Process(process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.terminate()
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        kill_family(process)
 
 
 @pytest.fixture(scope="session")
-def webkit(scratch: Path) -> Iterator[Callable[[], webdriver.WebKitGTK]]:
-    """Start WebKit, Safari's engine, with an empty profile each time it is asked for."""
+def webkit(scratch: Path) -> Iterator[webdriver.WebKitGTK]:
+    """Give WebKit, Safari's engine, once for the worker; a new site is a new origin with empty storage."""
     program = installed("usr/bin/WebKitWebDriver")
-    with contextlib.ExitStack() as cleanup:
+    with screen() as display:
         environment = {
             **environment_of(program),
-            "DISPLAY": cleanup.enter_context(screen()),
+            "DISPLAY": display,
             "HOME": str(scratch),
             "LIBGL_ALWAYS_SOFTWARE": "1",
             "WEBKIT_DISABLE_COMPOSITING_MODE": "1",
@@ -277,18 +290,22 @@ def webkit(scratch: Path) -> Iterator[Callable[[], webdriver.WebKitGTK]]:
         wrapper = scratch / "webkit-driver"
         wrapper.write_text(f'#!/bin/sh\nexec {" ".join(proot(program))} "$@"\n')
         wrapper.chmod(0o755)
+        options = Options()
+        options.binary_location = f"/{LIBRARIES}/webkit2gtk-4.1/MiniBrowser"
+        options.add_argument("--automation")
+        service = Service(str(wrapper), env=environment)
+        driver = webdriver.WebKitGTK(options=options, service=service)
+        yield driver
+        webdriver.Remote.quit(driver)
+        end(cast("subprocess.Popen[bytes]", service.process))  # pyright: ignore[reportUnknownMemberType]
+        service.stop()
 
-        def start() -> webdriver.WebKitGTK:
-            options = Options()
-            options.binary_location = f"/{LIBRARIES}/webkit2gtk-4.1/MiniBrowser"
-            options.add_argument("--automation")
-            driver = webdriver.WebKitGTK(options=options, service=Service(str(wrapper), env=environment))
-            cleanup.callback(driver.quit)
-            return driver
 
-        yield start
-
-
-def wait_for(driver: webdriver.WebKitGTK, script: str) -> None:
+def holds(driver: webdriver.WebKitGTK, script: str) -> None:
     """Return as soon as an expression holds in WebKit's page."""
-    wait_until(lambda: bool(driver.execute_script(f"return {script}")), what=script, wait_s=20)  # pyright: ignore[reportUnknownMemberType]
+    wait_until(lambda: bool(ask(driver, script)), what=script, wait_s=20)
+
+
+def ask(driver: webdriver.WebKitGTK, script: str) -> Any:  # noqa: ANN401 - whatever the page says
+    """Return the value of an expression in WebKit's page."""
+    return driver.execute_script(f"return {script}")  # pyright: ignore[reportUnknownMemberType]

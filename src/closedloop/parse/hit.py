@@ -285,5 +285,5 @@ def storable(value: Any) -> Any:  # noqa: ANN401 - any JSON
         table = cast("dict[str, Any]", value)
         return {storable(key): storable(inner) for key, inner in table.items()}
     if isinstance(value, list):
-        return [storable(inner) for inner in value]
+        return [storable(one) for one in value]  # pyright: ignore[reportUnknownVariableType]
     return value

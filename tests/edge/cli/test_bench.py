@@ -13,6 +13,7 @@ import pytest
 
 import closedloop
 from closedloop.edge.cli.bench import QUICK, chosen_plan, count_steps
+from closedloop.edge.cli.bench_hits import Hits
 from closedloop.edge.cli.bench_load import CONVERSION, INSERT, PgbenchRun, WrkRun, find_wrk, read_pgbench
 from closedloop.edge.cli.bench_process import Machine, Memory
 from closedloop.edge.cli.bench_run import CONNECTIONS, HttpRun, Report, Search, SqlRun
@@ -67,6 +68,11 @@ REPORT = Report(
     big=[],
     big_sql=[],
     search=Search(waiting=1000, share=0.021, share_idle=0.01, server_share=0.004, matched_s=[0.9]),
+    hits=Hits(
+        http=[WrkRun(requests=9000, refused=0, broken=0, duration_us=1_000_000, p50_us=1, p99_us=1)],
+        sql=[PgbenchRun(transactions=6000, rate=6000.0, latency_ms=1.0)],
+        half=[WrkRun(requests=4500, refused=0, broken=0, duration_us=1_000_000, p50_us=1, p99_us=49_000)],
+    ),
 )
 
 
@@ -138,6 +144,14 @@ def test_report_says_which_goals_are_missed() -> None:
 def test_ratio_is_of_the_same_round() -> None:
     """A colleague's test run disturbs a minute, not both sides of one round."""
     assert "| 128 | 9,000 | 2.5 ms | 14 ms | 6,000 | 1.50 | 6,000 |" in markdown(REPORT).splitlines()
+
+
+def test_collector_has_its_goals() -> None:
+    """A hit that waits half a second is a visit that is lost when the page is left."""
+    lines = markdown(REPORT).splitlines()
+
+    assert "| hits at 128 / the same upsert by pgbench at 128 | 1.50 | ≥ 1.5 | reached |" in lines
+    assert "| p99 of a hit at half of that load, ms | 49.0 | ≤ 50 | reached |" in lines
 
 
 def test_numbers_are_rounded_to_what_they_are_worth() -> None:

@@ -126,7 +126,7 @@ def test_signal_of_the_browser_is_respected_where_the_owner_says_so(
     site: Site, tab: OpenTab, tables: Tables, signal: str
 ) -> None:
     """An owner who promises it must be able to keep the promise."""
-    one, asked = opened(site, tab, "form-block.html", "data-dnt", SIGNALS[signal])
+    one, asked = opened(site, tab, "form-block.html", 'data-dnt="respect"', SIGNALS[signal])
 
     assert (asked, one.run(STORED), sessions(tables)) == ([], False, 0)
 

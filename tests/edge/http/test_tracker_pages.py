@@ -41,11 +41,12 @@ def document(tables: Tables, session_id: str) -> dict[str, Any]:
 
 
 def ready(tab: Tab, forms: int) -> None:
-    """Return when the page has drawn its forms and Tilda listens to them."""
+    """Return when the page has drawn its forms and Tilda listens to them; its pop-up is open."""
+    tab.wait("window.initForms")
     tab.run("document.querySelector('a#open') && document.querySelector('a#open').click()")
     tab.wait(f"document.querySelectorAll('form.js-form-proccess [type=submit]').length >= {forms}")
     tab.wait(
-        "window.initForms && [...document.querySelectorAll('form.js-form-proccess')]"
+        "[...document.querySelectorAll('form.js-form-proccess')]"
         ".every(form => initForms[form.closest('.r').id])"
     )
 

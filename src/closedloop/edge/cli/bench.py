@@ -83,4 +83,4 @@ def said_with_log(folder: Path) -> Generator[None]:
 def count_steps(plan: Plan) -> int:
     """Return how many steps the progress bar has."""
     loads = plan.rounds * (len(CONNECTIONS) * SCRIPTS + (4 if plan.big_sessions else 0))
-    return loads + plan.starts + plan.late + OTHER_STEPS
+    return loads + plan.rounds * 3 + plan.starts + plan.late + OTHER_STEPS

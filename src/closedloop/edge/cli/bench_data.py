@@ -57,7 +57,7 @@ _REMOVE = """
         returning conversion_id
     )
     delete from closedloop.waiting
-     where site = 'default' and conversion_id in (select conversion_id from removed)
+     where site = 'default' and waiter_id in (select conversion_id from removed)
 """
 
 _LATE = """

@@ -17,11 +17,13 @@ from closedloop.store.sessions import fill, read_session_table_now
 
 UNPACKED = Path(closedloop.__file__).parents[2] / ".tools" / "root"
 CONVERSION = "conversion.sql"
+BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
 INSERT = "insert.sql"
+HIT = "hit.sql"
 
 
 class WrkRun(msgspec.Struct, frozen=True, kw_only=True):
-    """What wrk prints, by the last lines of conversion.lua; `refused` are answers of 400 and above."""
+    """What wrk prints, by the last lines of its scripts; `refused` are answers of 400 and above."""
 
     requests: int
     refused: int
@@ -65,21 +67,39 @@ def find_wrk(*paths: str | None) -> Path:
 
 def run_wrk(server: OwnServer, wrk: Path, run: str, sessions: int, load: tuple[int, int]) -> WrkRun:
     """Return what `load`, connections and seconds, brought; `run` is in every deal's id."""
-    connections, seconds = load
-    script = resources.files("closedloop.edge.cli") / "bench" / "conversion.lua"
+    labels = [
+        f"X-Webhook-Key: {server.key}",
+        "Content-Type: application/json",
+        "User-Agent: closedloop-bench",
+    ]
+    arguments = [run, str(sessions), str(sum(run.encode()))]
+    return by_wrk(wrk, "conversion.lua", server.address, load, (labels, arguments))
+
+
+def run_hits(server: OwnServer, run: str, sessions: int, load: tuple[int, int], *, pause_ms: int) -> WrkRun:
+    """Return what `load` brought at /collect, each connection pausing before every hit."""
+    labels = ["Content-Type: text/plain;charset=UTF-8", f"User-Agent: {BROWSER}"]
+    arguments = [run, str(sessions), str(sum(run.encode())), str(pause_ms)]
+    return by_wrk(find_wrk(), "hit.lua", server.address, load, (labels, arguments))
+
+
+def by_wrk(
+    wrk: Path, name: str, address: str, load: tuple[int, int], told: tuple[list[str], list[str]]
+) -> WrkRun:
+    """Run wrk with a script of this package; `told` are headers and the script's arguments."""
+    (connections, seconds), (labels, arguments) = load, told
+    script = resources.files("closedloop.edge.cli") / "bench" / name
     with resources.as_file(script) as file:
-        told = output_of(
+        printed = output_of(
             [
                 *(str(wrk), "--threads", "1", "--connections", str(connections)),
                 *("--duration", f"{seconds}s", "--timeout", "10s", "--script", str(file)),
-                *("--header", f"X-Webhook-Key: {server.key}"),
-                *("--header", "Content-Type: application/json"),
-                *("--header", "User-Agent: closedloop-bench"),
-                *(server.address, "--", run, str(sessions), str(sum(run.encode()))),
+                *(part for label in labels for part in ("--header", label)),
+                *(address, "--", *arguments),
             ],
             environment=bare_environment() | libraries(wrk),
         )
-    return msgspec.json.decode(told.strip().splitlines()[-1], type=WrkRun)
+    return msgspec.json.decode(printed.strip().splitlines()[-1], type=WrkRun)
 
 
 def run_pgbench(server: OwnServer, name: str, sessions: int, body: int, load: tuple[int, int]) -> PgbenchRun:

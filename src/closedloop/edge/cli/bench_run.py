@@ -14,6 +14,7 @@ import psycopg
 from psycopg import Connection
 
 from closedloop.edge.cli import bench_data as data
+from closedloop.edge.cli.bench_hits import Hits, measure_hits
 from closedloop.edge.cli.bench_load import (
     CONVERSION,
     INSERT,
@@ -101,6 +102,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     big: Sequence[HttpRun]
     big_sql: Sequence[SqlRun]  # one small row beside it: whether the machine itself became slower
     search: Search
+    hits: Hits
 
     @property
     def missing(self) -> int:
@@ -135,6 +137,9 @@ class Bench:
         for number in range(1, self.plan.rounds + 1):
             for connections in CONNECTIONS:
                 self.measure_round(number, connections)
+        hits = measure_hits(
+            self.server, self.steps, (self.plan.sessions, self.plan.seconds, self.plan.rounds)
+        )
         if self.plan.big_sessions:
             self.measure_big()
         with self.connected() as conn:
@@ -152,6 +157,7 @@ class Bench:
             big=self.big,
             big_sql=self.big_sql,
             search=search,
+            hits=hits,
         )
 
     @contextmanager

@@ -71,6 +71,7 @@ def figures(report: Report) -> list[Figure]:
         goal(f"HTTP / pgbench at {most}", ratio, hundredths, at_least=1.2),
         Figure(name="HTTP at its best / pgbench at its best", value=hundredths(best_ratio(report))),
         goal("p50 of a conversion at 1 connection, ms", p50, tenths, at_most=4.0),
+        *hit_figures(report),
         *big_figures(report),
         *cost_figures(report),
         Figure(name="fdatasync of the disk, before and after, ms", value=" and ".join(fsyncs(report))),
@@ -80,6 +81,25 @@ def figures(report: Report) -> list[Figure]:
         Figure(name="the same as PSS", value=whole(report.loaded.pss)),
         goal("warm start to ready, s", median(report.start_s), hundredths, at_most=1.0),
         *search_figures(report),
+    ]
+
+
+def hit_figures(report: Report) -> list[Figure]:
+    """Return what the collector takes, against the same upsert by pgbench, and its delay at half of that."""
+    http = [run.rate for run in report.hits.http]
+    sql = [run.rate for run in report.hits.sql]
+    pairs = [over / by_hand for over, by_hand in zip(http, sql, strict=True)]
+    p99 = median([run.p99_us for run in report.hits.half]) / 1000
+    return [
+        goal(
+            "hits at 128 / the same upsert by pgbench at 128",
+            median(pairs),
+            hundredths,
+            at_least=1.5,
+        ),
+        Figure(name="… hits/s", value=spread(http, whole)),
+        Figure(name="… upserts/s by pgbench", value=spread(sql, whole)),
+        goal("p99 of a hit at half of that load, ms", p99, tenths, at_most=50.0),
     ]
 
 

@@ -12,7 +12,7 @@
   if (window.tildaAnalytics || !tag) return;
 
   var address = tag.src.replace(/[^\/]*$/, '%COLLECT%');
-  var session, visitor, view, shown, asked, push, said, gone, path, wait, timer;
+  var session, visitor, jar, view, touches, shown, asked, push, said, gone, path, wait, timer;
   var known = {}, calls = [], unsent = [];
 
   function safe(work) {
@@ -30,17 +30,17 @@
       else return area.getItem(name);
     } catch (e) {}
   }
-  function cookie(name) { return (document.cookie.match('(?:^|; ?)' + name + '=([^;]+)') || [])[1]; }
+  function cookie(name) { return (jar.match('(?:^|; ?)' + name + '=([^;]+)') || [])[1]; }
   function random() {
+    var bytes = crypto.getRandomValues(new Uint8Array(36)), at = 0;
     return '10000000-1000-4000-8000-100000000000'.replace(/[018]/g, function (digit) {
-      return (digit ^ crypto.getRandomValues(new Uint8Array(1))[0] & 15 >> digit / 4).toString(16);
+      return (digit ^ bytes[at++] & 15 >> digit / 4).toString(16);
     });
   }
 
   /* Tilda's banner: t_cookiesConsentGiven only says "answered"; what was allowed stands in the categories. */
   function allowed() {
-    said = said || stored('ta_consent');
-    return !(option('dnt') != null && (navigator.doNotTrack > 0 || navigator.globalPrivacyControl)) && (said ? said > 1 :
+    return !(option('dnt') && (navigator.doNotTrack > 0 || navigator.globalPrivacyControl)) && (said ? said > 1 :
       option('consent') != 'required' || /analytics/.test(cookie('t_cookiesCategories')));
   }
 
@@ -53,7 +53,7 @@
   function knowClient(text) { know('ym_uid', (/\d{5,20}/.exec(text) || [])[0]); }
   function look() {
     var ym = window.ym, queue = ym && ym.a, counter = window.mainMetrikaId || queue && queue[0] && queue[0][0], next;
-    knowClient(cookie('_ym_uid') || stored('_ym_uid'));
+    if (!known.ym_uid) knowClient(cookie('_ym_uid') || stored('_ym_uid'));
     ['_ga', '_ga_\\w+', '_fbp', '_fbc'].forEach(function (name) { know(name.slice(0, 4), cookie(name)); });
     if (counter && ym && !asked) {
       asked = 1;
@@ -106,17 +106,17 @@
 
   /* ---- page views ---------------------------------------------------------------------------------------- */
   function open(url, referrer, again) {
-    var touches;
     if (view) unsent.push(close());
     view = { p: random().slice(0, 13), u: url, r: referrer, a: Date.now(), n: again, s: [], g: [], f: [] };
-    touches = safe(JSON.parse)(stored('ta_touches')) || [view];
+    touches = touches || safe(JSON.parse)(stored('ta_touches')) || [view];
     if (!again && (/[?&](utm_|\w*clid=|[gw]braid|rb_cl)/.test(url) ||
       (referrer || url).split('/')[2] != location.host)) touches[1] = view;
     stored('ta_touches', 0, JSON.stringify(touches));
     path = location.pathname;
     shown = document.hidden ? 0 : Date.now();
     look();
-    send();
+    /* Metrica often answers before this is over, and the first hit carries it all. */
+    plan(250);
   }
   function close() {
     if (shown) view.s.push(Date.now() - shown);
@@ -137,7 +137,7 @@
     view.t = document.title;
     var views = unsent.length, body = JSON.stringify({
       s: option('site') || 'default', i: session, v: visitor, k: known, d: Date.now(), b: navigator.webdriver, x: gone,
-      f: safe(JSON.parse)(stored('ta_touches')), h: unsent.concat(view)
+      f: touches, h: unsent.concat(view)
     });
     function beacon() { navigator.sendBeacon(address, body); }
     try {
@@ -153,11 +153,11 @@
       }));
     } catch (e) { beacon(); }
   }
-  function plan(pause) { timer = timer || setTimeout(safe(send), pause); }
+  function plan(pause) { timer = timer || setTimeout(safe(send), pause, 0); }
   function keep(views) { stored('ta_unsent', 1, JSON.stringify(views)); }
   function leave() {
     if (!shown) return;
-    look();
+    check();
     keep(unsent.concat(close()));
     send(1);
   }
@@ -182,9 +182,11 @@
       stored('ta_' + name, 0, 0);
       stored('ta_' + name, 1, 0);
     });
-    session = view = 0;
+    session = view = touches = 0;
   }
   function check() {
+    /* Read once: each time costs a question to another process. */
+    jar = document.cookie;
     if (!allowed()) return session && stop();
     if (session) look();
     else start();
@@ -192,7 +194,7 @@
   }
   function tick(pause) {
     safe(check)();
-    setTimeout(function () { tick(Math.min(pause * 1.3, 9e3)); }, pause);
+    setTimeout(tick, pause, 8e3);
   }
   function begin() {
     if (document.prerendering) return on(document, 'prerenderingchange', begin);
@@ -203,8 +205,9 @@
       return answer;
     };
     on(window, 'popstate', moved);
-    on(window, 'click', fill);
-    on(window, 'submit', fill);
+    /* Before the page reads its form, and after it has acted: a banner may have been answered. */
+    on(window, 'click', function () { check(); setTimeout(safe(check), 300); });
+    on(window, 'submit', check);
     on(window, 'online', function () { send(); });
     on(window, 'pagehide', leave);
     on(window, 'pageshow', function (event) { if (event.persisted && session) reopen(); });
@@ -215,7 +218,7 @@
     on(document, 'tildaform:aftersuccess', function (event) { done(event.target); });
     window.addEventListener('submit', safe(function (event) { if (!event.defaultPrevented) done(event.target); }));
     new MutationObserver(safe(fill)).observe(document, { childList: true, subtree: true });
-    tick(99);
+    tick(1e3);
   }
   window.tildaAnalytics = {
     consent: safe(function (yes) {
@@ -223,5 +226,6 @@
       check();
     })
   };
+  said = stored('ta_consent');
   safe(begin)();
 })();

@@ -4,7 +4,7 @@ A lead is never refused for what a visitor typed: a bad phone, e-mail, id or amo
 receiver decides on form or JSON, with or without arrays, so the content is looked at and its label is not.
 """
 
-# ruff: noqa: RUF001, RUF003 - owners name their fields in Russian
+# ruff: noqa: RUF001 - owners name their fields in Russian
 
 import hashlib
 import json
