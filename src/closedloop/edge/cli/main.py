@@ -108,6 +108,28 @@ def migrate(**told: Any) -> None:  # noqa: ANN401 - the options above
 
 
 @app.command()
+@click.option("--site", default="default", show_default=True, help="The site.")
+@click.option("--session", help="A session id.")
+@click.option("--visitor", help="A visitor's id (ta_user_id).")
+@click.option("--ym-uid", help="Metrica's ClientID.")
+@click.option("--phone", help="A phone, written as people do.")
+@click.option("--email", help="An e-mail address.")
+@click.option("--yes", "-y", is_flag=True, help="Do it; without, only say what would be forgotten.")
+@data_dir
+@config
+@as_json
+def erase(**told: Any) -> None:  # noqa: ANN401 - the options above
+    """Forget one visitor: identifiers, pages and contacts go, goals and sums stay.
+
+    \b
+    Example: closedloop erase --phone "+7 900 123-45-67" --yes
+    """  # noqa: D301 - \b is click's own mark
+    from closedloop.edge.cli.erase import Wanted, run
+
+    raise SystemExit(run(Wanted(**told)))
+
+
+@app.command()
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Only say what was found and what would be done.")
 @data_dir
