@@ -1,0 +1,49 @@
+"""The whole way: a page, its form, Tilda's webhook, a deal won in the CRM, the goal in the session's row."""
+
+from collections.abc import Callable
+
+from fix_browser import Site, Tab
+from fix_flow import Tables
+from fix_server import KEY, Server
+from fix_tools import wait_until
+
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+def test_deal_by_phone_reaches_the_visit_of_its_form(
+    hook: Server, site: Site, tab: Callable[..., Tab]
+) -> None:
+    """The manager knows the phone and nothing else; the advertisement is paid by what this finds."""
+    assert hook.database_url is not None
+    visitor = tab(metrika={"delay": 50})
+    visitor.page.goto(f"{site.url}/form-block.html?utm_source=yandex&utm_campaign=sale&yclid=123456")
+    visitor.wait("window.initForms && document.querySelector('[name=ym_uid]').value")
+    visitor.submit()
+    session = visitor.session_id
+
+    told = visitor.run("__tilda.webhook(0)")
+    assert (
+        hook.post(told, path="/webhooks/default/tilda", query=f"key={KEY}", headers=FORM, key=None).status
+        == 200
+    )
+    deal = {
+        "phone": "8 900 123-45-67",
+        "deal_id": "D-1",
+        "goal_name": "payment_success",
+        "goal_value": "5 000,00",
+    }
+    assert hook.post(deal).status == 200
+
+    tables = Tables(hook.database_url)
+    [goal] = tables.goals(session)
+    assert (goal["goal"], goal["value"], goal["source"], goal["deal_id"]) == (
+        "payment_success",
+        5000,
+        "crm_offline",
+        "D-1",
+    )
+    marks = "select jsonb_path_query_first(analytics_data, '$.visit.touches.*.marks') from public.user_analytics where session_id = %s"
+    assert tables.one(marks, session) == {"utm_source": "yandex", "utm_campaign": "sale", "yclid": "123456"}
+    sent = "select analytics_data #> '{visit,forms}' from public.user_analytics where session_id = %s"
+    wait_until(lambda: tables.one(sent, session) != {}, what="the sent form")
+    tables.conn.close()
