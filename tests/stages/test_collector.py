@@ -58,8 +58,11 @@ async def at_once(writer: HitWriter, *visits: Visit) -> list[Any]:
 
 def views(url: str, session_id: str) -> list[str]:
     """Return the views of a session, sorted."""
+    query = (
+        "select jsonb_object_keys(analytics_data #> '{visit,pages}')"
+        " from public.user_analytics where session_id = %s"
+    )
     with psycopg.connect(url) as conn:
-        query = "select jsonb_object_keys(analytics_data #> '{visit,pages}') from public.user_analytics where session_id = %s"
         return sorted(row[0] for row in conn.execute(query, [session_id]).fetchall())
 
 

@@ -15,11 +15,14 @@ NOW = datetime(2026, 11, 24, tzinfo=UTC)
 NOTHING = Latest(visits=[], lead=None, conversion=None)
 
 
-def seen(
-    latest: Latest, language: str = "en", refused: list[Refused] | None = None
-) -> dict[str, tuple[str, str]]:
+PAGES = (
+    '{"a": {"url": "https://shop.example/a", "at": "1"}, "b": {"url": "https://shop.example/b", "at": "2"}}'
+)
+
+
+def seen(latest: Latest, *refused: Refused) -> dict[str, tuple[str, str]]:
     """Return state and sentence of each step by its name."""
-    return {one.step: (one.state, one.said) for one in Checkup(language).steps(latest, refused or [])}
+    return {one.step: (one.state, one.said) for one in Checkup("en").steps(latest, refused)}
 
 
 def visit(**told: Any) -> LatestVisit:  # noqa: ANN401 - the fields of LatestVisit
@@ -28,7 +31,7 @@ def visit(**told: Any) -> LatestVisit:  # noqa: ANN401 - the fields of LatestVis
         "at": NOW,
         "ym_uid": None,
         "bot": None,
-        "pages": '{"a": {"url": "https://shop.example/a", "at": "1"}, "b": {"url": "https://shop.example/b", "at": "2"}}',
+        "pages": PAGES,
         "forms": "{}",
         **told,
     }
@@ -37,14 +40,8 @@ def visit(**told: Any) -> LatestVisit:  # noqa: ANN401 - the fields of LatestVis
 
 def lead(**told: Any) -> LatestLead:  # noqa: ANN401 - the fields of LatestLead
     """Return a lead whose session is known."""
-    fields: dict[str, Any] = {
-        "at": NOW,
-        "form_name": "Cart",
-        "has_session": True,
-        "has_ym_uid": False,
-        "is_matched": True,
-    }
-    return LatestLead(**{**fields, **told})
+    flags: dict[str, Any] = {"has_session": True, "has_ym_uid": False, "is_matched": True, **told}
+    return LatestLead(at=NOW, form_name="Cart", **flags)
 
 
 def test_newcomer_is_told_what_to_do() -> None:
@@ -90,9 +87,9 @@ def test_each_fault_has_its_step(latest: Latest, step: str, state: str) -> None:
 
 def test_pages_that_were_turned_away_are_named() -> None:
     """A forgotten address in origins looks like a script that is not there."""
-    refused = [Refused(at=NOW, origin="https://new.shop.example")]
+    refused = Refused(at=NOW, origin="https://new.shop.example")
 
-    assert seen(NOTHING, refused=refused)["Address of the page"] == (
+    assert seen(NOTHING, refused)["Address of the page"] == (
         "fail",
         "pages of https://new.shop.example were turned away",
     )
