@@ -19,6 +19,7 @@ MAX_FACTS = 100  # of one kind in one view
 MAX_TEXT = 1000
 MAX_PARAMS = 2000
 OLDEST = timedelta(days=7)
+_OLDEST_MS = OLDEST / timedelta(milliseconds=1)
 
 _ID = re.compile(r"[!-~]{8,128}")
 _MISSING = re.compile(r"missing required field `(\w+)`")
@@ -27,6 +28,7 @@ _CLIENT_ID = re.compile(r"[0-9]{5,20}")
 _HALF_PAIR = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 )
+_CLICK_NAMES = frozenset(CLICK_IDS)
 _MARK = re.compile(r"utm_[a-z_]{1,30}")
 # Not ours to keep: the mark of organic traffic, and parameters with an e-mail address in them.
 _UNWANTED = re.compile(r"(?<=[?&])(?:ysclid=[^&#]*|[^=&#]*=[^&#]*(?:@|%40)[^&#]*)&?", re.IGNORECASE)
@@ -70,19 +72,25 @@ class Clock:
     def __init__(self, sent: float, received_at: datetime) -> None:
         self.sent = sent
         self.received_at = received_at
+        self.texts: dict[float, str] = {}  # a view tells its moment more than once
 
     def at(self, told: object) -> datetime:
         """Return the moment; the arrival for one that is no number, older than a week or in the future."""
         if not isinstance(told, int | float):
             return self.received_at
         age = self.sent - told
-        if not 0 <= age <= OLDEST / timedelta(milliseconds=1):
+        if not 0 <= age <= _OLDEST_MS:
             return self.received_at
         return self.received_at - timedelta(milliseconds=age)
 
     def text(self, told: object) -> str:
         """Return the moment as the document has it."""
-        return browser_time(self.at(told))
+        if not isinstance(told, int | float):
+            return browser_time(self.received_at)
+        known = self.texts.get(told)
+        if known is None:
+            known = self.texts[told] = browser_time(self.at(told))
+        return known
 
 
 def read_hit(body: bytes, *, received_at: datetime, bot: str | None = None) -> Visit:
@@ -114,7 +122,7 @@ def read_hit(body: bytes, *, received_at: datetime, bot: str | None = None) -> V
         site=hit.s,
         session_id=session_id,
         visitor=visitor,
-        began_at=min((clock.at(view.a) for view in hit.h), default=received_at),
+        began_at=clock.at(min(view.a for view in hit.h)) if hit.h else received_at,
         received_at=received_at,
         ids={**read_ids(hit.k, session_id), **first_click(touches.values())},
         first_touch=kept[0] if kept else None,
@@ -155,29 +163,38 @@ def checked_id(key: str, told: str) -> str:
 
 def short(text: object, limit: int = MAX_TEXT) -> str:
     """Return what is kept of a text; nothing of what is none."""
-    return text[:limit].replace("\0", "") if isinstance(text, str) else ""
+    if not isinstance(text, str):
+        return ""
+    kept = text if len(text) <= limit else text[:limit]
+    return kept.replace("\0", "") if "\0" in kept else kept
 
 
 def address(text: str) -> str:
     """Return a page's address as it is kept."""
-    return _UNWANTED.sub("", short(text)).rstrip("?&")
+    kept = short(text)
+    if "?" not in kept or not any(sign in kept for sign in ("@", "%40", "clid=", "CLID=")):
+        return kept
+    return _UNWANTED.sub("", kept).rstrip("?&")
 
 
 def read_ids(told: dict[str, Any], session_id: str) -> dict[str, str]:
     """Return the ids of the document that the visitor is known by."""
-    found = {name: short(told.get(cookie), MAX_CLICK_ID) for cookie, name in _COOKIES.items()}
+    found: dict[str, str] = {}
+    for name, value in told.items():
+        if name in _COOKIES and (text := short(value, MAX_CLICK_ID)):
+            found[_COOKIES[name]] = text
     client_id = told.get("ym_uid")
     if isinstance(client_id, str) and _CLIENT_ID.fullmatch(client_id):
         found["ym_uid"] = client_id
-    if told.get(MESSENGER_CODE) == (code := messenger_code(session_id)):
-        found[MESSENGER_CODE] = code
-    return {name: value for name, value in found.items() if value}
+    if MESSENGER_CODE in told and told[MESSENGER_CODE] == messenger_code(session_id):
+        found[MESSENGER_CODE] = told[MESSENGER_CODE]
+    return found
 
 
 def first_click(touches: Iterable[Facts]) -> dict[str, str]:
     """Return the click ids of the first touch that has any."""
     for touch in touches:
-        found = {name: value for name, value in touch["marks"].items() if name in CLICK_IDS}
+        found = {name: value for name, value in touch["marks"].items() if name in _CLICK_NAMES}
         if found:
             return found
     return {}
@@ -185,12 +202,14 @@ def first_click(touches: Iterable[Facts]) -> dict[str, str]:
 
 def read_marks(url: str) -> dict[str, str]:
     """Return utm marks and click ids of an address, by their lower-case names; the first of equal ones."""
-    _, _, query = url.partition("?")
     found: dict[str, str] = {}
-    for part in query.partition("#")[0].split("&"):
+    if "?" not in url:
+        return found
+    query = url.partition("?")[2].partition("#")[0]
+    for part in query.split("&"):
         name, _, value = part.partition("=")
         name = name.lower()
-        if value and (name in CLICK_IDS or _MARK.fullmatch(name)):
+        if value and (name in _CLICK_NAMES or _MARK.fullmatch(name)):
             found.setdefault(name, short(unquote_plus(value), MAX_CLICK_ID))
     return found
 

@@ -1,5 +1,6 @@
 """How much one address may send: a bucket for each, so that a flood is stopped without touching others."""
 
+import functools
 import ipaddress
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -45,6 +46,7 @@ def client_address(peer: str | None, forwarded: Iterable[str]) -> str | None:
     return next((known for hop in reversed(hops) if (known := bucket(hop)) is not None), None)
 
 
+@functools.lru_cache(maxsize=1024)
 def bucket(text: str | None) -> str | None:
     """Return the name of the bucket of a public address, None for any other text."""
     try:
