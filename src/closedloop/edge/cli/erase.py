@@ -62,7 +62,7 @@ def person_of(wanted: Wanted, sealer: Sealer) -> Person:
         session_id=wanted.session,
         visitor=wanted.visitor,
         ym_uid=wanted.ym_uid,
-        hashes=[sealer.hash(wanted.site, kind, value) for kind, value in contacts.items() if value],
+        hashes=tuple(sealer.hash(wanted.site, kind, value) for kind, value in contacts.items() if value),
     )
     if person == Person():
         raise OperatorError("name the visitor: --session, --visitor, --ym-uid, --phone or --email")

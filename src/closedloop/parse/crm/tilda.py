@@ -1,18 +1,16 @@
 """The form webhook of Tilda: a body to the lead in it, and to what of the body may be kept.
 
-A lead is never refused for what a visitor typed: a bad phone, e-mail, id or amount is None. The setting of the
-receiver decides on form or JSON, with or without arrays, so the content is looked at and its label is not.
+A lead is never refused for what a visitor typed: a bad phone, e-mail, id or amount is None. The setting of
+the receiver decides on form or JSON, with or without arrays, so the content is looked at and its label not.
 """
 
 # ruff: noqa: RUF001 - owners name their fields in Russian
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
-from typing import Any, TypeAlias
-from urllib.parse import quote_plus, unquote, unquote_plus
+from urllib.parse import unquote, unquote_plus
 
 import msgspec
 
@@ -20,11 +18,12 @@ from closedloop.domain.identity import email_address, phone_e164
 from closedloop.domain.ids import CLICK_IDS, MAX_CLICK_ID, MESSENGER_CODE, find_code, read_ym_uid
 from closedloop.domain.money import Amount, read_amount, read_number
 from closedloop.errors import CallerError, TooLargeError
-from closedloop.parse.bodies import JsonNumber, broken_json, query_fields, read_body
+from closedloop.parse.bodies import JsonNumber, query_fields, read_body
 from closedloop.parse.fields import MAX_TEXT, is_nothing, trimmed
+from closedloop.parse.nodes import JsonObject, Node, Pairs, form_text, json_text, parse_json, text_of
 
 # A cart of a hundred products in escaped brackets is larger than the 64 KiB of other bodies.
-MAX_BYTES = 256 * 1024
+MAX_BYTES = 1024 * 1024
 MAX_FIELDS = 200
 MAX_MARKS = 50
 MAX_VALUE = 2000
@@ -52,15 +51,7 @@ _DIALLED = re.compile(r"[78][0-9]{10}|9[0-9]{9}|(?:37|38|99)[0-9]{10}")
 _LOCAL = re.compile(r"\([0-9]{3,5}\)")
 _FEWEST_DIGITS, _PHONE_DIGITS = 7, range(10, 16)
 
-Pairs: TypeAlias = "list[tuple[str, Node]]"
-Node: TypeAlias = "str | bool | JsonNumber | list[Node] | JsonObject | None"
 Texts = list[tuple[str, str]]
-
-
-class JsonObject(msgspec.Struct, frozen=True):
-    """The members of a JSON object in their order, repeated names included."""
-
-    members: Pairs
 
 
 class TildaOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,7 +94,7 @@ def read_tilda(content_type: str, body: bytes, *, is_key: Callable[[str], bool])
     """Return the lead of a form, JSON under any label, or multipart (which is kept as a form).
 
     `is_key` tells whether a text is the site's key; it is asked for every name and value. Raises CallerError
-    for bad UTF-8, broken JSON and JSON that is not one object; TooLargeError above 256 KiB.
+    for bad UTF-8, broken JSON and JSON that is not one object; TooLargeError above 1 MiB.
     Source: docs/protocols/tilda.md, 6 and 8.
     """
     document = _document(content_type, body)
@@ -112,9 +103,9 @@ def read_tilda(content_type: str, body: bytes, *, is_key: Callable[[str], bool])
     if members == document.members and not document.is_rewritten:
         kept = body
     elif document.is_json:
-        kept = _json_text(JsonObject(members)).encode()
+        kept = json_text(JsonObject(members)).encode()
     else:
-        kept = _form_text((name, _text(node)) for name, node in members).encode()
+        kept = form_text((name, text_of(node)) for name, node in members).encode()
     return _lead(members, has_key=sieve.has_key, kept=kept)
 
 
@@ -123,7 +114,7 @@ def presented_in_body(content_type: str, body: bytes) -> list[str]:
 
     For telling a missing key from a wrong one; read_tilda finds the right one under any name. Raises as it.
     """
-    told = ((name, _plain(_text(node))) for name, node in _document(content_type, body).members)
+    told = ((name, _plain(text_of(node))) for name, node in _document(content_type, body).members)
     return [_without_bearer(value) for name, value in told if _folded(name) in _KEY_NAMES and value]
 
 
@@ -152,11 +143,11 @@ class _Sieve:
             if self.drops(node) or self.is_secret(name) or _folded(name) in _SECRET_NAMES:
                 continue
             is_cookies = _is_cookies(name, node)
-            kept.append((name, self.cookies(_text(node)) if is_cookies else self.node(node, depth + 1)))
+            kept.append((name, self.cookies(text_of(node)) if is_cookies else self.node(node, depth + 1)))
         return kept
 
     def drops(self, node: Node) -> bool:
-        return isinstance(node, str | JsonNumber) and self.is_secret(_text(node))
+        return isinstance(node, str | JsonNumber) and self.is_secret(text_of(node))
 
     def node(self, node: Node, depth: int) -> Node:
         if depth > _MAX_DEPTH:
@@ -167,7 +158,7 @@ class _Sieve:
             return [self.node(item, depth + 1) for item in node if not self.drops(item)]
         if isinstance(node, str) and (inner := _inner_json(node)) is not None:
             sifted = self.node(inner, depth + 1)
-            return node if sifted == inner else _json_text(sifted)
+            return node if sifted == inner else json_text(sifted)
         return node
 
     def cookies(self, text: str) -> str:
@@ -183,7 +174,7 @@ class _Sieve:
 
 def _document(content_type: str, body: bytes) -> _Document:
     if len(body) > MAX_BYTES:
-        raise TooLargeError("body", "is larger than 256 KiB")
+        raise TooLargeError("body", "is larger than 1024 KiB")
     content = body.removeprefix(_BOM)
     if content.lstrip()[:1] in (b"{", b"["):
         return _Document(members=_one_object(content), is_json=True)
@@ -197,7 +188,7 @@ def _document(content_type: str, body: bytes) -> _Document:
 
 
 def _one_object(document: bytes) -> Pairs:
-    node = _parsed(document)
+    node = parse_json(document)
     if isinstance(node, list) and len(node) == 1:
         node = node[0]
     if not isinstance(node, JsonObject):
@@ -205,26 +196,12 @@ def _one_object(document: bytes) -> Pairs:
     return node.members
 
 
-def _parsed(document: bytes) -> Node:
-    """Return JSON with the digits of its numbers and with repeated names, neither of which msgspec keeps."""
-    try:
-        document.decode()
-        msgspec.json.decode(document)
-        read: Any = json.loads(
-            document, object_pairs_hook=JsonObject, parse_int=JsonNumber, parse_float=JsonNumber
-        )
-    except (ValueError, RecursionError) as error:
-        raise broken_json(document, error) from error
-    node: Node = read
-    return node
-
-
 def _inner_json(text: str) -> Node:
     """Return the JSON that stands in a text (Tilda's `payment`); None when it is another text."""
     if text.lstrip()[:1] not in ("{", "["):
         return None
     try:
-        return _parsed(text.encode())
+        return parse_json(text.encode())
     except CallerError:
         return None
 
@@ -238,8 +215,8 @@ def _lead(members: Pairs, *, has_key: bool, kept: bytes) -> TildaLead:
         if (of_payment := _payment(name, node)) is not None:
             payment += of_payment
         elif _is_cookies(raw_name, node):
-            cookies += _cookies(_plain(_text(node)))
-        elif value := _plain(_text(node)):
+            cookies += _cookies(_plain(text_of(node)))
+        elif value := _plain(text_of(node)):
             texts.append((name, value))
     fields = _fields(texts)
     return TildaLead(
@@ -266,18 +243,18 @@ def _lead(members: Pairs, *, has_key: bool, kept: bytes) -> TildaLead:
 def _payment(name: str, node: Node) -> Texts | None:
     """Return the members of an order that this field tells, with texts for scalars; None if it tells none."""
     if match := _PAYMENT.fullmatch(name):
-        return [(match[1].lower(), "" if match[2] else _plain(_text(node)))]
+        return [(match[1].lower(), "" if match[2] else _plain(text_of(node)))]
     if name.lower() != "payment":
         return None
     if isinstance(node, str) and node.lstrip().startswith("{"):
         try:
-            node = _parsed(node.encode())
+            node = parse_json(node.encode())
         except CallerError as error:
             raise CallerError("payment", f"is broken JSON: {error}") from error
     if not isinstance(node, JsonObject):
         return None
     return [
-        (member.lower(), "" if isinstance(value, list | JsonObject) else _plain(_text(value)))
+        (member.lower(), "" if isinstance(value, list | JsonObject) else _plain(text_of(value)))
         for member, value in node.members
     ]
 
@@ -374,7 +351,7 @@ def _is_cookies(name: str, node: Node) -> bool:
     """Tell Tilda's field from an owner's `Cookies` of a bakery, which has no `=` in it."""
     folded = _folded(name)
     return folded in _COOKIE_FIELDS and (
-        name.strip() == "COOKIES" or folded != "cookies" or "=" in _text(node)
+        name.strip() == "COOKIES" or folded != "cookies" or "=" in text_of(node)
     )
 
 
@@ -396,43 +373,6 @@ def _first(pairs: Texts, key: str, *, limit: int = MAX_TEXT) -> str | None:
 
 def _all(pairs: Texts, key: str) -> list[str]:
     return [text for name, text in pairs if name.lower() == key and not is_nothing(text)]
-
-
-def _text(node: Node) -> str:
-    """Return a scalar as text, several as Tilda joins answers, anything deeper as JSON."""
-    match node:
-        case str():
-            return node
-        case JsonNumber():
-            return node.text
-        case None:
-            return ""
-        case list() if not any(isinstance(item, list | JsonObject) for item in node):
-            return "; ".join(filter(None, map(_text, node)))
-        case _:
-            return _json_text(node)
-
-
-def _json_text(node: Node) -> str:
-    match node:
-        case JsonObject():
-            told = (f"{_json_text(name)}:{_json_text(value)}" for name, value in node.members)
-            return "{" + ",".join(told) + "}"
-        case list():
-            return "[" + ",".join(map(_json_text, node)) + "]"
-        case JsonNumber():
-            return node.text
-        case _:
-            return msgspec.json.encode(node).decode()
-
-
-def _form_text(pairs: Iterable[tuple[str, str]]) -> str:
-    return "&".join(f"{_escaped(name)}={_escaped(value)}" for name, value in pairs)
-
-
-def _escaped(text: str) -> str:
-    # A dash in front would look like multipart to the next reader.
-    return quote_plus(text).replace("-", "%2D")
 
 
 def _named(name: str) -> str:
