@@ -30,6 +30,7 @@ CHROMIUM_ARGUMENTS = [
 ]
 # WebKit and Xvfb have these paths built in.
 BUILT_IN = [f"{LIBRARIES}/webkit2gtk-4.1", "usr/share/X11", "usr/bin/xkbcomp"]
+HELD = "<!-- the rest comes later -->"
 KINDS = {".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
 
 
@@ -59,7 +60,8 @@ class Site:
     """A web site on another origin than the collector's.
 
     Serves the recorded pages with `%TRACKER%` replaced, pages given as text, and, below `/ta/`, whatever the
-    collector answers, as a web server of the owner's would.
+    collector answers, as a web server of the owner's would. What stands in a page after HELD comes only when
+    `rest` is set, as over a slow line.
     """
 
     def __init__(self, collector: str) -> None:
@@ -67,6 +69,7 @@ class Site:
         self.pages: dict[str, str] = {}
         self.change: Callable[[str], str] = lambda text: text
         self.posted: list[tuple[str, str]] = []
+        self.rest = threading.Event()
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self.handler())
         self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
         self.thread.start()
@@ -78,6 +81,7 @@ class Site:
 
     def close(self) -> None:
         """Stop serving."""
+        self.rest.set()
         self.server.shutdown()
         self.server.server_close()
         self.thread.join()
@@ -135,8 +139,12 @@ class Site:
                         self.send_header(name, value)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
+                head, held, rest = body.partition(HELD.encode())
                 with contextlib.suppress(ConnectionError):
-                    self.wfile.write(body)
+                    self.wfile.write(head)
+                    if held:
+                        site.rest.wait()
+                    self.wfile.write(held + rest)
 
         return Handler
 
