@@ -70,7 +70,9 @@ class Site:
         self.change: Callable[[str], str] = lambda text: text
         self.posted: list[tuple[str, str]] = []
         self.rest = threading.Event()
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self.handler())
+        self.server = http.server.ThreadingHTTPServer(
+            ("127.0.0.1", 0), type("Handler", (PageHandler,), {"site": self})
+        )
         self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
         self.thread.start()
 
@@ -97,56 +99,55 @@ class Site:
             text = file.read_text()
         return self.change(text).replace("%TRACKER%", self.collector).encode()
 
-    def handler(self) -> type[http.server.BaseHTTPRequestHandler]:
-        """Return the handler of this site's requests."""
-        site = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-                """Say nothing."""
+class PageHandler(http.server.BaseHTTPRequestHandler):
+    """Answers for one site; a subclass of its own has it."""
 
-            def do_GET(self) -> None:
-                """Answer with a page, or with what the collector says."""
-                if self.path.startswith("/ta/"):
-                    self.pass_on(None)
-                    return
-                body = site.page(self.path)
-                kind = KINDS.get(Path(self.path.partition("?")[0]).suffix, KINDS[".html"])
-                self.reply(404 if body is None else 200, {"Content-Type": kind}, body or b"")
+    site: "Site"
 
-            def do_POST(self) -> None:
-                """Keep a form that was sent natively, or pass a hit on."""
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                if self.path.startswith("/ta/"):
-                    self.pass_on(body)
-                    return
-                site.posted.append((self.path, body.decode()))
-                self.reply(200, {"Content-Type": KINDS[".html"]}, b"<h1>Thanks</h1>")
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        """Say nothing."""
 
-            def pass_on(self, body: bytes | None) -> None:
-                """Ask the collector the same and answer with its answer."""
-                labels = {name: value for name, value in self.headers.items() if name.lower() != "host"}
-                address = f"{site.collector}/{self.path.removeprefix('/ta/')}"
-                request = urllib.request.Request(address, data=body, headers=labels, method=self.command)  # noqa: S310 - loopback
-                with urllib.request.urlopen(request) as answer:  # noqa: S310 - loopback
-                    self.reply(answer.status, dict(answer.headers), answer.read())
+    def do_GET(self) -> None:
+        """Answer with a page, or with what the collector says."""
+        if self.path.startswith("/ta/"):
+            self.pass_on(None)
+            return
+        body = self.site.page(self.path)
+        kind = KINDS.get(Path(self.path.partition("?")[0]).suffix, KINDS[".html"])
+        self.reply(404 if body is None else 200, {"Content-Type": kind}, body or b"")
 
-            def reply(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-                """Send an answer."""
-                self.send_response(status)
-                for name, value in headers.items():
-                    if name.lower() not in {"content-length", "connection", "date", "server"}:
-                        self.send_header(name, value)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                head, held, rest = body.partition(HELD.encode())
-                with contextlib.suppress(ConnectionError):
-                    self.wfile.write(head)
-                    if held:
-                        site.rest.wait()
-                    self.wfile.write(held + rest)
+    def do_POST(self) -> None:
+        """Keep a form that was sent natively, or pass a hit on."""
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.path.startswith("/ta/"):
+            self.pass_on(body)
+            return
+        self.site.posted.append((self.path, body.decode()))
+        self.reply(200, {"Content-Type": KINDS[".html"]}, b"<h1>Thanks</h1>")
 
-        return Handler
+    def pass_on(self, body: bytes | None) -> None:
+        """Ask the collector the same and answer with its answer."""
+        labels = {name: value for name, value in self.headers.items() if name.lower() != "host"}
+        address = f"{self.site.collector}/{self.path.removeprefix('/ta/')}"
+        request = urllib.request.Request(address, data=body, headers=labels, method=self.command)  # noqa: S310 - loopback
+        with urllib.request.urlopen(request) as answer:  # noqa: S310 - loopback
+            self.reply(answer.status, dict(answer.headers), answer.read())
+
+    def reply(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        """Send an answer."""
+        self.send_response(status)
+        for name, value in headers.items():
+            if name.lower() not in {"content-length", "connection", "date", "server"}:
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        head, held, rest = body.partition(HELD.encode())
+        with contextlib.suppress(ConnectionError):
+            self.wfile.write(head)
+            if held:
+                site.rest.wait()
+            self.wfile.write(held + rest)
 
 
 @pytest.fixture
