@@ -146,7 +146,7 @@ class PageHandler(http.server.BaseHTTPRequestHandler):
         with contextlib.suppress(ConnectionError):
             self.wfile.write(head)
             if held:
-                site.rest.wait()
+                self.site.rest.wait()
             self.wfile.write(held + rest)
 
 
