@@ -64,6 +64,23 @@ def test_banner_is_waited_for_and_understood(site: Site, tab: OpenTab, tables: T
     assert one.sent()[0]["session_id"] == one.session_id
 
 
+@pytest.mark.parametrize(("mode", "uid"), [("blocked", ""), ("stub", ""), ("nocookie", UID)])
+def test_consent_without_a_working_metrica_fills_the_session(
+    site: Site, tab: OpenTab, mode: str, uid: str
+) -> None:
+    """Whoever blocks Metrica may still say yes."""
+    one, _ = opened(
+        site, tab, "cookie-consent.html", REQUIRED, f"window.__metrikaConfig = {{mode: '{mode}'}}"
+    )
+    one.page.click("#accept-all")
+    one.wait(f"window.__metrika && document.querySelector('[name=ym_uid]').value === '{uid}'")
+
+    one.submit()
+
+    [told] = one.sent()
+    assert (told["session_id"], told["ym_uid"], one.errors) == (one.session_id, uid, [])
+
+
 def test_refusal_stores_and_sends_nothing(site: Site, tab: OpenTab, tables: Tables) -> None:
     """The form is sent all the same, and says nothing of the visitor."""
     one, asked = opened(site, tab, "cookie-consent.html", REQUIRED)

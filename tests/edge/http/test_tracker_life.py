@@ -151,6 +151,7 @@ def test_way_back_is_a_view_of_the_same_session(site: Site, tab: OpenTab, tables
     one.run("history.back()")
 
     assert views(document(tables, lambda found: views(found) == 3)) == 3
+    one.wait(f"location.pathname === '/{PAGE}' && window.initForms")
     one.submit()
     assert one.sent()[0]["session_id"] == one.session_id
 

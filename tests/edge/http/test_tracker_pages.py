@@ -71,17 +71,20 @@ def test_every_form_carries_the_session(site: Site, tab: Callable[..., Tab], nam
     assert one.errors == []
 
 
-def test_quiz_is_filled_at_its_last_step(site: Site, tab: OpenTab) -> None:
+@pytest.mark.parametrize("mode", METRICA)
+def test_quiz_is_filled_at_its_last_step(site: Site, tab: OpenTab, mode: str) -> None:
     """Its form is none to a script that looks once."""
-    one = tab()
+    one = tab(metrika={"mode": mode, "delay": 50})
     one.page.goto(f"{site.url}/form-quiz.html")
-    one.wait("window.__tilda && document.querySelector('.t835__btn_next')")
+    one.wait("window.initForms && true")
     one.page.click(".t835__btn_next")
     ready(one, 1)
 
     one.submit()
 
-    assert [told["session_id"] for told in one.sent()] == [one.session_id]
+    [told] = one.sent()
+    assert (told["session_id"], told["ym_uid"] or None) == (one.session_id, METRICA[mode])
+    assert one.errors == []
 
 
 def test_second_sending_carries_it_again(site: Site, tab: OpenTab) -> None:
@@ -142,16 +145,19 @@ def test_plain_form_of_another_builder_carries_it(site: Site, tab: OpenTab, tabl
     assert document(tables, session)["visit"]["forms"] != {}
 
 
-def test_collector_that_is_off_changes_nothing_for_the_page(site: Site, tab: OpenTab) -> None:
+@pytest.mark.parametrize("name", PAGES)
+def test_collector_that_is_off_changes_nothing_for_the_page(site: Site, tab: OpenTab, name: str) -> None:
     """A dead server of ours must not cost the owner one lead."""
     site.collector = "http://127.0.0.1:9"
-    one = tab()
-    one.page.goto(f"{site.url}/form-block.html")
-    ready(one, 1)
+    one = tab(tilda={"zeroDelay": 50})
+    one.page.add_init_script("window.__lateAfter = 300")
+    one.page.goto(f"{site.url}/{name}")
+    ready(one, PAGES[name])
 
-    one.submit()
+    for form in range(PAGES[name]):
+        one.submit(form)
 
-    assert (len(one.sent()), one.errors) == (1, [])
+    assert (len(one.sent()), one.errors) == (PAGES[name], [])
 
 
 LINKS = ["https://wa.me/79001234567?text=Code {ta_code}", "https://t.me/bot?start=%7Bta_code%7D"]
