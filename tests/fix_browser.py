@@ -158,16 +158,16 @@ def site(hook: Any) -> Iterator[Site]:  # noqa: ANN401 - fix_server.Server
     made.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def playwright() -> Iterator[Playwright]:
-    """Give Playwright, once for the worker."""
+    """Give Playwright, once for the file: while it runs, no other test of the worker can run a loop."""
     with sync_playwright() as started:
         yield started
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium(playwright: Playwright) -> Iterator[Browser]:
-    """Give Chromium, once for the worker."""
+    """Give Chromium, once for the file."""
     program = installed("usr/lib/chromium/chromium")
     browser = playwright.chromium.launch(
         executable_path=program,

@@ -49,6 +49,7 @@
     if (!value || known[name] == value) return;
     known[name] = value;
     plan();
+    fill();
   }
   function knowClient(text) { know('ym_uid', (/\d{5,20}/.exec(text) || [])[0]); }
   function look() {
@@ -87,7 +88,8 @@
         if (values[name] && input.value != values[name]) input.value = values[name];
         values[name] = 0;
       }, form);
-      if (!/post/i.test(form.getAttribute('method')) ||
+      /* A form that is still being read may have its own field further down. */
+      if (document.readyState[0] == 'l' || !/post/i.test(form.getAttribute('method')) ||
         new URL(form.getAttribute('action') || '', location).host != location.host) return;
       for (name in values) if (values[name]) {
         input = document.createElement('input');
@@ -194,7 +196,7 @@
   }
   function tick(pause) {
     safe(check)();
-    setTimeout(tick, pause, 8e3);
+    setTimeout(tick, pause, Math.min(pause * 2, 8e3));
   }
   function begin() {
     if (document.prerendering) return on(document, 'prerenderingchange', begin);
@@ -218,7 +220,7 @@
     on(document, 'tildaform:aftersuccess', function (event) { done(event.target); });
     window.addEventListener('submit', safe(function (event) { if (!event.defaultPrevented) done(event.target); }));
     new MutationObserver(safe(fill)).observe(document, { childList: true, subtree: true });
-    tick(1e3);
+    tick(250);
   }
   window.tildaAnalytics = {
     consent: safe(function (yes) {
