@@ -38,10 +38,11 @@ def test_deal_by_phone_reaches_the_visit_of_its_form(
     visitor.submit()
     session, form = visitor.session_id, visitor.run("__tilda.webhook(0)")
 
+    tables = Tables(hook.database_url)
+    wait_until(lambda: part(tables, session, "$.ids.session_id") == session, what="the visit")
     lead = hook.post(form, path="/webhooks/default/tilda", query=f"key={KEY}", headers=FORM, key=None)
     assert (lead.status, hook.post(DEAL).status) == (200, 200)
 
-    tables = Tables(hook.database_url)
     [goal] = tables.goals(session)
     assert (goal["goal"], goal["value"], goal["deal_id"]) == ("payment_success", 5000, "D-1")
     marks = {"utm_source": "yandex", "yclid": "123456"}
