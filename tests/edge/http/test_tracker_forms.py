@@ -1,14 +1,27 @@
-"""Forms that are not simply there: opened at once, drawn anew, sent while the collector is away."""
+"""Forms that are not simply there: half read, opened at once, drawn anew; each is filled soon, and once."""
 
 from collections.abc import Callable
 
-from fix_browser import Site, Tab
+import pytest
+
+from fix_browser import HELD, Site, Tab
 
 OpenTab = Callable[..., Tab]
+UID = "1770146617335078468"
+FILLED_MS = 500
 LISTENED = (
     "window.initForms && [...document.querySelectorAll('form.js-form-proccess')]"
     ".every(form => initForms[form.closest('.r').id])"
 )
+# Milliseconds between two things that come to hold.
+BETWEEN = """async ([first, second]) => {
+    const moment = async expression => {
+        while (!(0, eval)(expression)) await new Promise(done => setTimeout(done, 10));
+        return performance.now();
+    };
+    const known = await moment(first);
+    return await moment(second) - known;
+}"""
 COUNTS = "[...document.forms].map(form => form.querySelectorAll('[name=session_id],[name=ym_uid]').length)"
 
 
@@ -16,6 +29,49 @@ def session_fields(tab: Tab) -> list[str]:
     """Return every session that was sent, as often as it stands in what was sent."""
     pairs: list[list[str]] = tab.run("__tilda.sent.flatMap(one => one.pairs)")
     return [value for name, value in pairs if name == "session_id"]
+
+
+# The page's own hidden field comes after the script's, and before it.
+@pytest.mark.parametrize(
+    "place", ['<div class="t-form__inputsbox">', '<div class="t-input-group t-input-group_hd"']
+)
+def test_form_that_is_still_being_parsed_gets_no_second_field(site: Site, tab: OpenTab, place: str) -> None:
+    """On a slow line the script comes before the end of the page, and Tilda sends both fields."""
+    site.change = lambda text: text.replace(place, HELD + place, 1)
+    one = tab()
+    one.page.goto(f"{site.url}/form-block.html", wait_until="commit")
+    one.wait("document.forms.length && sessionStorage.getItem('ta_session_id')")
+    site.rest.set()
+    one.wait(LISTENED)
+
+    one.submit()
+
+    assert session_fields(one) == [one.session_id]
+
+
+@pytest.mark.parametrize("mode", ["ok", "nocookie"])
+def test_fields_are_filled_as_soon_as_both_are_known(site: Site, tab: OpenTab, mode: str) -> None:
+    """A script of the owner's may read the form before anybody presses its button."""
+    one = tab(metrika={"mode": mode, "delay": 1500})
+    one.page.goto(f"{site.url}/form-block.html")
+
+    session = one.run(BETWEEN, ["sessionStorage.ta_session_id", "document.forms[0].session_id.value"])
+    client = one.run(BETWEEN, ["__metrika.calls.length", "document.forms[0].ym_uid.value"])
+
+    assert max(session, client) < FILLED_MS
+
+
+def test_metrica_that_a_tag_manager_brings_late_is_in_the_form(site: Site, tab: OpenTab) -> None:
+    """Its snippet comes when the tracker has long looked for it, and the visitor is quick."""
+    one = tab()
+    one.page.goto(f"{site.url}/cookie-consent.html")
+    one.wait(LISTENED)
+    one.run("loadMetrika()")
+    one.wait("/_ym_uid/.test(document.cookie)")
+
+    one.submit()
+
+    assert [told["ym_uid"] for told in one.sent()] == [UID]
 
 
 def test_pop_up_that_is_opened_at_once_is_filled(site: Site, tab: OpenTab) -> None:
