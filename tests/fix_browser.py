@@ -236,13 +236,18 @@ def tab(chromium: Browser) -> Iterator[Callable[..., Tab]]:
         yield open_tab
 
 
+def mortal(*command: str) -> list[str]:
+    """Return `command` so that it is killed when what starts it is gone; proot passes nothing on."""
+    return ["setpriv", "--pdeathsig", "KILL", "--", *command]
+
+
 def proot(program: Path) -> list[str]:
     """Return the command for a program with paths built in: the unpacked files appear in these places."""
     if not program.is_relative_to(UNPACKED):
-        return [str(program)]
+        return mortal(str(program))
     bound = [part for part in BUILT_IN if (UNPACKED / part).exists()]
     places = [argument for part in bound for argument in ("-b", f"{UNPACKED / part}:/{part}")]
-    return [str(installed("usr/bin/proot")), *places, str(program)]
+    return mortal(str(installed("usr/bin/proot")), *places, *mortal(str(program)))
 
 
 @contextlib.contextmanager
