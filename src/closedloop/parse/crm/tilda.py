@@ -4,8 +4,6 @@ A lead is never refused for what a visitor typed: a bad phone, e-mail, id or amo
 the receiver decides on form or JSON, with or without arrays, so the content is looked at and its label not.
 """
 
-# ruff: noqa: RUF001 - owners name their fields in Russian
-
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -14,11 +12,18 @@ from urllib.parse import unquote, unquote_plus
 
 import msgspec
 
-from closedloop.domain.identity import email_address, phone_e164
-from closedloop.domain.ids import CLICK_IDS, MAX_CLICK_ID, MESSENGER_CODE, find_code, read_ym_uid
+from closedloop.domain.ids import (
+    CLICK_IDS,
+    MAX_CLICK_ID,
+    MAX_DIGITS,
+    MESSENGER_CODE,
+    find_code,
+    rounded_interval,
+)
 from closedloop.domain.money import Amount, read_amount, read_number
 from closedloop.errors import CallerError, TooLargeError
 from closedloop.parse.bodies import JsonNumber, query_fields, read_body
+from closedloop.parse.contacts import find_email, find_phone
 from closedloop.parse.fields import MAX_TEXT, is_nothing, trimmed
 from closedloop.parse.nodes import JsonObject, Node, Pairs, form_text, json_text, parse_json, text_of
 
@@ -27,7 +32,10 @@ MAX_BYTES = 1024 * 1024
 MAX_FIELDS = 200
 MAX_MARKS = 50
 MAX_VALUE = 2000
-_MAX_DEPTH = 20
+# Whoever has no key is read too, as the key may stand in the body: this bounds what that costs.
+MAX_PARTS = 10_000
+_MAX_COOKIES = 300
+_MAX_DEPTH = 64
 _BOM = b"\xef\xbb\xbf"
 
 # Names under which owners send a key; a value under one of the first is a secret even if it is not ours.
@@ -37,19 +45,11 @@ _COOKIE_FIELDS = frozenset({"cookies", "tildaspec-cookie"})
 _KEPT_COOKIES = frozenset({"_ym_uid", "TILDAUTM", "_ga", "_fbp", "_fbc"})
 _IDS = frozenset(
     {"session_id", "ym_uid", "tranid", "formid", "formname", "form-spec-comments", "formservices"}
+    | {"ma_name", "ma_email", "ma_phone"}  # of the site's member area
     | {MESSENGER_CODE, *CLICK_IDS}
 )
 _MARK = re.compile(r"utm_[a-z0-9_]{1,60}")
 _PAYMENT = re.compile(r"payment\[([^\[\]]+)\](.*)", re.IGNORECASE | re.DOTALL)
-_PHONE_NAME = re.compile(
-    r"(?<![a-zа-яё])(?:(?!iphone)[a-z]*phone|tel|mobile|whatsapp|телефон[а-яё]*|тел|моб[а-яё]*)(?![a-zа-яё])"
-)
-_EMAIL_NAME = re.compile(r"mail|почт|имейл|емейл")
-_PHONE_SHAPE = re.compile(r"\+?[0-9 \u00a0()\-]+")
-# Digits alone may be any number: without a plus only what is dialled in and around Russia is a phone.
-_DIALLED = re.compile(r"[78][0-9]{10}|9[0-9]{9}|(?:37|38|99)[0-9]{10}")
-_LOCAL = re.compile(r"\([0-9]{3,5}\)")
-_FEWEST_DIGITS, _PHONE_DIGITS = 7, range(10, 16)
 
 Texts = list[tuple[str, str]]
 
@@ -130,14 +130,22 @@ class _Sieve:
     def __init__(self, is_key: Callable[[str], bool]) -> None:
         self.is_key = is_key
         self.has_key = False
+        self.parts = 0
 
     def is_secret(self, text: str) -> bool:
         told = _plain(text)
-        found = bool(told) and (self.is_key(told) or self.is_key(_without_bearer(told)))
+        bare = _without_bearer(told)
+        found = bool(told) and (self.is_key(told) or (bare != told and self.is_key(bare)))
         self.has_key = self.has_key or found
         return found
 
+    def count(self, parts: int) -> None:
+        self.parts += parts
+        if self.parts > MAX_PARTS:
+            raise CallerError("body", f"has more than {MAX_PARTS} values")
+
     def members(self, pairs: Pairs, depth: int) -> Pairs:
+        self.count(len(pairs))
         kept: Pairs = []
         for name, node in pairs:
             if self.drops(node) or self.is_secret(name) or _folded(name) in _SECRET_NAMES:
@@ -155,6 +163,7 @@ class _Sieve:
         if isinstance(node, JsonObject):
             return JsonObject(self.members(node.members, depth))
         if isinstance(node, list):
+            self.count(len(node))
             return [self.node(item, depth + 1) for item in node if not self.drops(item)]
         if isinstance(node, str) and (inner := _inner_json(node)) is not None:
             sifted = self.node(inner, depth + 1)
@@ -176,6 +185,7 @@ def _document(content_type: str, body: bytes) -> _Document:
     if len(body) > MAX_BYTES:
         raise TooLargeError("body", "is larger than 1024 KiB")
     content = body.removeprefix(_BOM)
+    _check_parts(content, b"&", b",")
     if content.lstrip()[:1] in (b"{", b"["):
         return _Document(members=_one_object(content), is_json=True)
     if content.startswith(b"--") and content_type.strip().lower().startswith("multipart/form-data"):
@@ -185,6 +195,11 @@ def _document(content_type: str, body: bytes) -> _Document:
         pairs: Pairs = [(name, str(value)) for name, value in told.fields]
         return _Document(members=pairs, is_json=False, is_rewritten=True)
     return _Document(members=[(name, str(value)) for name, value in query_fields(content)], is_json=False)
+
+
+def _check_parts(content: bytes, *separators: bytes) -> None:
+    if max(map(content.count, separators)) > MAX_PARTS:
+        raise CallerError("body", f"has more than {MAX_PARTS} values")
 
 
 def _one_object(document: bytes) -> Pairs:
@@ -200,8 +215,10 @@ def _inner_json(text: str) -> Node:
     """Return the JSON that stands in a text (Tilda's `payment`); None when it is another text."""
     if text.lstrip()[:1] not in ("{", "["):
         return None
+    document = text.encode()
+    _check_parts(document, b",")
     try:
-        return parse_json(text.encode())
+        return parse_json(document)
     except CallerError:
         return None
 
@@ -227,8 +244,8 @@ def _lead(members: Pairs, *, has_key: bool, kept: bytes) -> TildaLead:
         click_ids={key: told for key in CLICK_IDS if (told := _first(texts, key, limit=MAX_CLICK_ID))},
         marks=_marks(texts)
         or _marks(mark for value in _all(cookies, "tildautm") for mark in _utm_cookie(value)),
-        phone=_phone(fields.items()),
-        email=_email(fields.items()),
+        phone=find_phone(fields),
+        email=find_email(fields),
         code=_code([*_all(texts, MESSENGER_CODE), *fields.values()]),
         transaction_id=_first(texts, "tranid"),
         form_id=_first(texts, "formid"),
@@ -285,14 +302,12 @@ def _amount(text: str) -> Amount | None:
 
 
 def _ym_uid(texts: Iterable[str]) -> str | None:
-    for text in texts:
-        try:
-            told = read_ym_uid(text)
-        except CallerError:
-            continue
-        if told.digits == text and text.strip("0"):
-            return text
-    return None
+    """Return the first whole id; one that looks rounded gives way to another that it may have been."""
+    whole = [text for text in texts if text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS]
+    first, *others = [text for text in whole if text.strip("0")] or [""]
+    low, high = rounded_interval(first) or ("", "")
+    exact = (text for text in others if len(text) == len(first) and low <= text <= high)
+    return next(exact, first) or None
 
 
 def _marks(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -315,30 +330,6 @@ def _fields(texts: Texts) -> dict[str, str]:
     return {name: "; ".join(dict.fromkeys(values))[:MAX_VALUE] for name, values in told.items()}
 
 
-def _phone(fields: Iterable[tuple[str, str]]) -> str | None:
-    pairs = list(fields)
-    named = (value for name, value in pairs if _PHONE_NAME.search(name.lower()))
-    shaped = (value for _, value in pairs if _is_phone_shaped(value))
-    candidates = (value for part in (named, shaped) for value in part)
-    enough = (value for value in candidates if sum(map(str.isdigit, value)) >= _FEWEST_DIGITS)
-    return next((phone for value in enough if (phone := phone_e164(value))), None)
-
-
-def _email(fields: Iterable[tuple[str, str]]) -> str | None:
-    pairs = list(fields)
-    named = (email_address(value) for name, value in pairs if _EMAIL_NAME.search(name.lower()))
-    shaped = (found for _, value in pairs if (found := email_address(value)) == value.lower())
-    return next((address for part in (named, shaped) for address in part if address), None)
-
-
-def _is_phone_shaped(value: str) -> bool:
-    if not _PHONE_SHAPE.fullmatch(value):
-        return False
-    digits = "".join(filter(str.isdigit, value))
-    is_told_so = value.startswith("+") or _LOCAL.match(value) is not None
-    return len(digits) in _PHONE_DIGITS if is_told_so else _DIALLED.fullmatch(digits) is not None
-
-
 def _code(texts: Iterable[str]) -> str | None:
     return next((code for text in texts if (code := find_code(text))), None)
 
@@ -356,13 +347,13 @@ def _is_cookies(name: str, node: Node) -> bool:
 
 
 def _cookies(text: str) -> Texts:
-    parts = (part.partition("=") for part in text.split(";"))
+    parts = (part.partition("=") for part in text.split(";")[:_MAX_COOKIES])
     return [(name.strip(), value.strip()) for name, _, value in parts]
 
 
 def _utm_cookie(value: str) -> Iterator[tuple[str, str]]:
     """Yield the pairs of TILDAUTM, escaped twice; the last may carry the `#hash` of the address."""
-    for pair in unquote(value).split("|||"):
+    for pair in unquote(value).split("|||")[:MAX_MARKS]:
         name, _, mark = pair.partition("=")
         yield name.strip(), _plain(unquote_plus(mark.partition("#")[0]))
 
