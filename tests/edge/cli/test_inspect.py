@@ -9,12 +9,30 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from closedloop.edge.cli.inspect import inspect_generic, recorded_request
+from closedloop.edge.cli.inspect import inspect_generic, inspect_tilda, recorded_request
 from closedloop.edge.cli.main import app
 from closedloop.errors import OperatorError
 from closedloop.settings import Site
 
 RECORDED = Path(__file__).resolve().parents[2] / "recorded" / "integrators"
+FORMS = RECORDED.parent / "tilda" / "webhook"
+FORM_HEAD = b"POST /webhooks/default/tilda HTTP/1.1\r\n"
+KEYLESS = {"lead-no-key", "test-request-no-key"}
+PAID_ORDER = {
+    "is_test": False,
+    "session_id": "7f3a9c21-d4b8-4e0f-9a61-2c5d8e7b0f13",
+    "ym_uid": "1741000000123456789",
+    "click_ids": {},
+    "marks": {},
+    "phone": "+79000000000",
+    "email": "anna@mail.example",
+    "code": None,
+    "transaction_id": "7000001:5774608014",
+    "form_id": "form500100401",
+    "form_name": "Cart",
+    "order": {"order_id": "1557604696", "amount": "700.5", "currency": None, "is_paid": True},
+    "fields": {"Name": "Анна Пример", "Phone": "+7 (900) 000-00-00", "Email": "anna@mail.example"},
+}
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HEAD = b"POST /hook?session_id=s HTTP/1.1\r\n"
 
@@ -125,7 +143,7 @@ def test_other_bytes_are_no_request(raw: bytes) -> None:
 def test_any_file_is_shown_or_refused(raw: bytes) -> None:
     """Wrong use ends with a sentence, not with a trace."""
     try:
-        told = inspect_generic(HEAD + raw, now=NOW)
+        told = inspect_generic(HEAD + raw, now=NOW), inspect_tilda(FORM_HEAD + raw)
     except OperatorError:
         return
 
@@ -206,3 +224,55 @@ def test_configured_keys_are_required(
     result = run("generic", RECORDED / "make-json.http", "--config", config)
 
     assert json.loads(result.stdout)["accept"] is accept
+
+
+def test_form_of_tilda_shows_its_lead() -> None:
+    """The owner sees what of a form arrives, without sending one; the key is not among it."""
+    told = inspect_tilda((FORMS / "order-json-paid.http").read_bytes())
+
+    assert (told["source"], told["accept"], told["reason"]) == ("tilda", True, None)
+    assert told["lead"] == PAID_ORDER
+
+
+@pytest.mark.parametrize("path", sorted(FORMS.glob("*.http")), ids=lambda path: path.stem)
+def test_form_of_tilda_needs_some_key(path: Path) -> None:
+    """Without a configuration any key is taken for the right one, but there must be one."""
+    result = run("tilda", path)
+    told = json.loads(result.stdout)
+
+    assert result.exit_code == (1 if path.stem in KEYLESS else 0)
+    assert told["accept"] is (path.stem not in KEYLESS)
+    assert ("key is missing" in str(told["reason"])) is (path.stem in KEYLESS)
+    assert "demo-" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "accept"),
+    [
+        ("POST /webhooks/default/tilda?token=right HTTP/1.1\r\n", "", True),
+        ("POST /webhooks/default/tilda?key=wrong HTTP/1.1\r\n", "", False),
+        ("POST /webhooks/default/tilda HTTP/1.1\r\nAuthorization: right\r\n", "", True),
+        ("POST /webhooks/default/tilda HTTP/1.1\r\nAuthorization: Bearer wrong\r\n", "", False),
+        ("POST /webhooks/default/tilda HTTP/1.1\r\n", "any=Bearer+right", True),
+        ("POST /webhooks/default/tilda HTTP/1.1\r\n", "token=wrong", False),
+        ("POST /webhooks/another/tilda HTTP/1.1\r\n", "token=right", False),
+        ("POST /webhooks/no-such/tilda?key=right HTTP/1.1\r\n", "", False),
+        ("GET /webhooks/default/tilda?key=right HTTP/1.1\r\n", "", False),
+        ("POST /webhooks/default/tilda?key=right HTTP/1.1\r\n", "{", False),
+    ],
+)
+def test_form_of_tilda_is_judged_by_the_keys_of_its_site(head: str, body: str, *, accept: bool) -> None:
+    """Somebody who looks for the reason of a 401 gets the server's own answer."""
+    sites = [Site(webhook_keys=("right",)), Site(name="another", webhook_keys=("other",))]
+
+    told = inspect_tilda(f"{head}\r\n{body}".encode(), sites=sites)
+
+    assert (told["accept"], told["reason"] is None, told["lead"] is not None) == (accept,) * 3
+
+
+@pytest.mark.parametrize(("name", "reason"), [("token", "is not a key"), ("Name", "is missing")])
+def test_wrong_key_in_a_form_is_not_called_missing(name: str, reason: str) -> None:
+    """The owner did send one, and looks for the slip in it."""
+    told = inspect_tilda(FORM_HEAD + f"\r\n{name}=wrong".encode(), sites=[Site(webhook_keys=("right",))])
+
+    assert reason in str(told["reason"])

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import datetime
 from pathlib import Path
 
@@ -12,12 +12,14 @@ from closedloop.config import read_sites
 from closedloop.domain.conversion import ReportedConversion
 from closedloop.domain.money import decimal_text
 from closedloop.edge.http.keys import Keyring, presented_keys, refusal
+from closedloop.edge.http.webhooks import PATH, site_in, tokens
 from closedloop.errors import CallerError, OperatorError
 from closedloop.parse.crm.hook import HookRequest, read_conversions
+from closedloop.parse.crm.tilda import TildaLead, presented_in_body, read_tilda
 from closedloop.settings import Site
 from closedloop.stages import clock
 
-SOURCES = ("generic",)
+SOURCES = ("generic", "tilda")
 WRONG_USE = 2
 
 
@@ -25,6 +27,7 @@ class RecordedRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One HTTP/1.1 request of a file; `headers` have lower-case names, the first of equal ones counts."""
 
     method: str
+    path: str
     query: bytes
     headers: dict[str, str]
     body: bytes
@@ -35,7 +38,11 @@ def run(source: str, file: Path, config: Path | None) -> int:
     try:
         check_source(source)
         sites = () if config is None else read_sites(config).values()
-        told = inspect_generic(_bytes_of(file), now=clock.now(), sites=sites)
+        raw = _bytes_of(file)
+        if source == "tilda":
+            told = inspect_tilda(raw, sites=sites)
+        else:
+            told = inspect_generic(raw, now=clock.now(), sites=sites)
     except OperatorError as error:
         sys.stderr.write(f"{error}\n")
         return WRONG_USE
@@ -68,6 +75,34 @@ def inspect_generic(raw: bytes, *, now: datetime, sites: Collection[Site] = ()) 
     return {"source": "generic", "accept": True, "reason": None, "events": events}
 
 
+def inspect_tilda(raw: bytes, *, sites: Collection[Site] = ()) -> dict[str, object]:
+    """Return the reading of a form of Tilda: `source`, `accept`, `reason` and `lead` (None when refused).
+
+    Without a key in `sites` any key is taken as the right one, in the body any that stands under a name
+    like `X-Webhook-Key` or `token`; but there must be one. Raises OperatorError as `inspect_generic` does.
+    Source: tests/recorded/README.md.
+    """
+    request = recorded_request(raw)
+    if request.method != "POST":
+        return _refused_lead(f"The method {request.method} is not known here; Tilda sends POST.")
+    if PATH.fullmatch(request.path) and sites:
+        named = [site for site in sites if site.name == site_in(request.path)]
+        if not named:
+            return _refused_lead(f"There is no site {site_in(request.path)} here.")
+        sites = named
+    content_type = request.headers.get("content-type", "")
+    credentials = _credentials(request)
+    try:
+        in_body = [value.encode() for value in presented_in_body(content_type, request.body)]
+        opens = _lock(sites, frozenset([*credentials, *in_body]))
+        lead = read_tilda(content_type, request.body, is_key=lambda value: opens([value.encode()]))
+        if not lead.has_key and not opens(credentials):
+            raise refusal([*credentials, *in_body])
+    except CallerError as error:
+        return _refused_lead(str(error))
+    return {"source": "tilda", "accept": True, "reason": None, "lead": _lead(lead)}
+
+
 def site_of(request: RecordedRequest, sites: Collection[Site], now: datetime) -> Site:
     """Return the site whose key the request carries, or the default one when no site has a key.
 
@@ -75,7 +110,7 @@ def site_of(request: RecordedRequest, sites: Collection[Site], now: datetime) ->
     """
     if not any(site.webhook_keys for site in sites):
         return next((site for site in sites if site.name == "default"), Site())
-    headers = {name.encode("latin-1"): value.encode("latin-1") for name, value in request.headers.items()}
+    headers = _raw_headers(request)
     credentials = presented_keys(headers, request.query)
     keyring = Keyring(sites)
     found = keyring.site_of(credentials) or keyring.site_of_signature(headers, request.body, now)
@@ -107,8 +142,29 @@ def recorded_request(raw: bytes) -> RecordedRequest:
     length = headers.get("content-length", "")
     if length.isascii() and length.isdigit():
         body = body[: int(length[:9])]
-    query = words[1].partition("#")[0].partition("?")[2].encode("latin-1")
-    return RecordedRequest(method=words[0], query=query, headers=headers, body=body)
+    path, _, query = words[1].partition("#")[0].partition("?")
+    return RecordedRequest(
+        method=words[0], path=path, query=query.encode("latin-1"), headers=headers, body=body
+    )
+
+
+def _raw_headers(request: RecordedRequest) -> dict[bytes, bytes]:
+    return {name.encode("latin-1"): value.encode("latin-1") for name, value in request.headers.items()}
+
+
+def _credentials(request: RecordedRequest) -> list[bytes]:
+    headers = _raw_headers(request)
+    bare = headers.get(b"authorization", b"")
+    named = [bare] if bare and b" " not in bare and bare.lower() != b"bearer" else []
+    return [*presented_keys(headers, request.query), *tokens(request.query), *named]
+
+
+def _lock(sites: Collection[Site], any_of: frozenset[bytes]) -> Callable[[list[bytes]], bool]:
+    """Return what tells whether some credentials hold a key; without keys in `sites`, `any_of` are keys."""
+    if not any(site.webhook_keys for site in sites):
+        return lambda presented: not any_of.isdisjoint(presented)
+    keyring = Keyring(sites)
+    return lambda presented: keyring.site_of(presented) is not None
 
 
 def _event(told: ReportedConversion) -> dict[str, object]:
@@ -128,6 +184,36 @@ def _event(told: ReportedConversion) -> dict[str, object]:
         **told.click_ids,
         "site": told.site,
     }
+
+
+def _lead(told: TildaLead) -> dict[str, object]:
+    order = told.order
+    return {
+        "is_test": told.is_test,
+        "session_id": told.session_id,
+        "ym_uid": told.ym_uid,
+        "click_ids": told.click_ids,
+        "marks": told.marks,
+        "phone": told.phone,
+        "email": told.email,
+        "code": told.code,
+        "transaction_id": told.transaction_id,
+        "form_id": told.form_id,
+        "form_name": told.form_name,
+        "order": None
+        if order is None
+        else {
+            "order_id": order.order_id,
+            "amount": None if order.amount is None else decimal_text(order.amount),
+            "currency": order.currency,
+            "is_paid": order.is_paid,
+        },
+        "fields": told.fields,
+    }
+
+
+def _refused_lead(reason: str) -> dict[str, object]:
+    return {"source": "tilda", "accept": False, "reason": reason, "lead": None}
 
 
 def _refused(reason: str) -> dict[str, object]:
