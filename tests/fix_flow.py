@@ -41,6 +41,11 @@ class Tables:
         ).fetchone()
         return list(row[0] or []) if row is not None else []
 
+    def document(self, session_id: str) -> dict[str, Any]:
+        """Return the document of a session, empty while there is none."""
+        found = self.one("select analytics_data from public.user_analytics where session_id = %s", session_id)
+        return dict(found or {})
+
     def deals(self, state: str | None = None) -> list[str]:
         """Return the deal of every conversion in the ledger, sorted, one entry for each conversion."""
         with self.conn.cursor(row_factory=scalar_row) as cursor:
@@ -128,3 +133,12 @@ def open_tables() -> Iterator[OpenTables]:
 def tables(database: str, open_tables: OpenTables) -> Tables:
     """Give the tables of the test's database."""
     return open_tables(database)
+
+
+@pytest.fixture(scope="module")
+def shared(hook: Server) -> Iterator[Tables]:
+    """Give the tables of the server that all tests of a file share."""
+    assert hook.database_url is not None
+    opened = Tables(hook.database_url)
+    yield opened
+    opened.conn.close()

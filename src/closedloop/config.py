@@ -3,6 +3,7 @@
 import base64
 import binascii
 import difflib
+import functools
 import os
 import re
 import secrets
@@ -48,6 +49,7 @@ class Reader:
         """Note one mistake: file, key, what is wrong."""
         self.mistakes.append(f"{self.path or 'environment'}: {key} {problem}")
 
+    @functools.cached_property
     def document(self) -> Table:
         """Return the parsed file, empty when there is none."""
         if self.path is None:
@@ -61,9 +63,8 @@ class Reader:
 
     def sites(self) -> dict[str, Site]:
         """Return the sites of the file, or the one site that needs no ceremony."""
-        document = self.document()
-        self.check_names("", document, {"sites", "tracker"})
-        tables = as_table(document.get("sites", {}))
+        self.check_names("", self.document, {"sites", "tracker"})
+        tables = as_table(self.document.get("sites", {}))
         if tables is None:
             self.mistake("sites", "must be tables such as [sites.default]")
             return {}
@@ -72,7 +73,7 @@ class Reader:
 
     def tracker(self) -> Tracker:
         """Return the names of the tracker; its mistakes are noted and answered with the default."""
-        table = as_table(self.document().get("tracker", {}))
+        table = as_table(self.document.get("tracker", {}))
         if table is None:
             self.mistake("tracker", "must be a table")
             return Tracker()

@@ -12,12 +12,18 @@ import pytest
 from psycopg import AsyncConnection, sql
 
 from closedloop.domain.conversion import Conversion, ReportedConversion, dedup_key
-from closedloop.errors import BusyError, ClosedloopError, DatabaseAwayError, DatabaseRefusedError
+from closedloop.errors import (
+    BusyError,
+    ClosedloopError,
+    DatabaseAwayError,
+    DatabaseConflictError,
+    DatabaseRefusedError,
+)
 from closedloop.stages import clock
 from closedloop.stages.intake import UnitWriter
 from closedloop.stages.recorder import ConversionRecorder
 from closedloop.stages.unit import Unit
-from closedloop.stages.writer import MAX_QUEUE, Writer
+from closedloop.stages.writer import MAX_QUEUE, Writer, patiently
 from closedloop.store.database import plain_conninfo
 from closedloop.store.inbox import KeptWebhook
 from closedloop.store.settle import Settled
@@ -317,3 +323,21 @@ def test_writer_comes_back_after_its_connection_was_cut(database: str, tables: T
 
     assert settled.kind in {"new", "repeated"}
     assert tables.deals() == ["d-1"]
+
+
+def test_attempt_in_the_way_of_others_is_made_again_and_not_for_ever() -> None:
+    """What is committed in the end is the caller's; who never gets through is told to come again at once."""
+    tries: list[int] = []
+
+    async def attempt() -> str:
+        tries.append(len(tries))
+        if len(tries) < 3:
+            raise DatabaseConflictError("serialization")
+        return "done"
+
+    assert asyncio.run(patiently(attempt, 3)) == "done"
+    tries.clear()
+    with pytest.raises(DatabaseAwayError) as refused:
+        asyncio.run(patiently(attempt, 2))
+    assert refused.value.retry_after == 1
+    assert len(tries) == 2

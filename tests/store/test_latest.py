@@ -3,13 +3,13 @@
 from datetime import timedelta
 
 from closedloop.domain.visit import Visit
-from closedloop.store.latest import Latest, read_latest
+from closedloop.store.latest import Latest
 from fix_ledger import NOW, SITE, Books, tell
 
 
 def latest(books: Books, site: str = SITE) -> Latest:
     """Return what came last."""
-    return books.run(lambda conn: read_latest(conn, books.table, site))
+    return books.run(lambda conn: books.statements.arrivals.latest(conn, site))
 
 
 def visit(number: int) -> Visit:

@@ -8,10 +8,8 @@ import structlog
 from psycopg import AsyncConnection
 
 from closedloop.domain.visit import Visit, merged_by_session
-from closedloop.errors import DatabaseAwayError, DatabaseConflictError
 from closedloop.stages import clock
-from closedloop.stages.writer import PATIENCE_S, Writer
-from closedloop.store.database import translated
+from closedloop.stages.writer import Writer, patiently
 from closedloop.store.statements import Shape
 from closedloop.telemetry import COMMIT_SECONDS
 
@@ -69,16 +67,12 @@ class HitRecorder:
 
     async def commit(self, conn: AsyncConnection[Any], site: str, visits: Sequence[Visit]) -> dict[str, str]:
         """Run the statement. Raises DatabaseAwayError also when no commit comes within the patience."""
-        for _ in range(TRIES):
-            try:
-                async with asyncio.timeout(PATIENCE_S):
-                    with translated(), COMMIT_SECONDS.labels(self.name).time():
-                        return await self.shape.current().hits.record(conn, site, visits)
-            except DatabaseConflictError:
-                continue
-            except TimeoutError:
-                raise DatabaseAwayError(f"no commit within {PATIENCE_S:.0f} s") from None
-        raise DatabaseAwayError("other transactions stand in the way", retry_after=1)
+
+        async def attempt() -> dict[str, str]:
+            with COMMIT_SECONDS.labels(self.name).time():
+                return await self.shape.current().hits.record(conn, site, visits)
+
+        return await patiently(attempt, TRIES)
 
     async def record_refused(
         self,

@@ -1,6 +1,6 @@
 """Records webhooks with their conversions: what the group commit does for the ledger."""
 
-import asyncio
+import functools
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -9,10 +9,8 @@ import structlog
 from psycopg import AsyncConnection
 
 from closedloop.domain.conversion import Conversion
-from closedloop.errors import DatabaseAwayError, DatabaseConflictError
 from closedloop.stages.unit import Unit
-from closedloop.stages.writer import PATIENCE_S
-from closedloop.store.database import translated
+from closedloop.stages.writer import patiently
 from closedloop.store.settle import Settled
 from closedloop.store.statements import Shape
 from closedloop.telemetry import COMMIT_SECONDS
@@ -61,17 +59,8 @@ class ConversionRecorder:
         """Record units in one statement, settle what is known already, and return all by conversion."""
         # A unit that was given twice would stand twice in the goal list: its rows have one id.
         conversions = list({one.conversion_id: one for unit in units for one in unit.conversions}.values())
-        for attempt in range(1, TRIES + 1):
-            try:
-                async with asyncio.timeout(PATIENCE_S):
-                    with translated():
-                        return await self.attempt(conn, site, conversions, units, with_images=with_images)
-            except DatabaseConflictError:
-                if attempt == TRIES:
-                    raise DatabaseAwayError("other transactions stand in the way", retry_after=1) from None
-            except TimeoutError:
-                raise DatabaseAwayError(f"no commit within {PATIENCE_S:.0f} s") from None
-        raise AssertionError
+        attempt = functools.partial(self.attempt, conn, site, conversions, units, with_images=with_images)
+        return await patiently(attempt, TRIES)
 
     async def attempt(
         self,

@@ -6,7 +6,7 @@ database is away every item is turned away at once, and its giver sees what can 
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import groupby
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -17,6 +17,7 @@ from closedloop.errors import (
     BusyError,
     ClosedloopError,
     DatabaseAwayError,
+    DatabaseConflictError,
     DatabaseRefusedError,
     OperatorError,
     TransientError,
@@ -48,6 +49,7 @@ class OfSite(Protocol):
 
 Item = TypeVar("Item", bound=OfSite)
 Answer = TypeVar("Answer")
+Value = TypeVar("Value")
 Item_contra = TypeVar("Item_contra", bound=OfSite, contravariant=True)
 Answer_co = TypeVar("Answer_co", covariant=True)
 
@@ -275,3 +277,20 @@ def resolve(future: "asyncio.Future[Answer]", answer: Answer | ClosedloopError) 
         future.set_exception(answer)
     else:
         future.set_result(answer)
+
+
+async def patiently(attempt: Callable[[], Awaitable[Value]], tries: int) -> Value:
+    """Return what `attempt` gives; another transaction in the way lets it be made again.
+
+    Raises DatabaseAwayError after so many tries, and when one takes longer than the patience.
+    """
+    for _ in range(tries):
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                with translated():
+                    return await attempt()
+        except DatabaseConflictError:
+            continue
+        except TimeoutError:
+            raise DatabaseAwayError(f"no commit within {PATIENCE_S:.0f} s") from None
+    raise DatabaseAwayError("other transactions stand in the way", retry_after=1)

@@ -33,19 +33,10 @@ _ROWS = """
        and u.analytics_data -> 'ids' ->> 'user_id' in (select user_id from told where user_id is not null)
 """
 
-_LEADS = """
-    select lead_id
-      from closedloop.lead
-     where site = %(site)s
-       and (session_row = any(%(rows)s) or session_id = %(session_id)s or ym_uid = %(ym_uid)s
-            or exists (select
-                         from jsonb_array_elements(identifiers) as pair
-                        where pair ->> 'kind' in ('phone', 'email') and pair ->> 'value' = any(%(hashes)s)))
-"""
-
-_CONVERSIONS = """
-    select conversion_id
-      from closedloop.conversion
+# Leads and conversions carry the same columns of identity.
+_TOLD = """
+    select $key
+      from closedloop.$relation
      where site = %(site)s
        and (session_row = any(%(rows)s) or session_id = %(session_id)s or ym_uid = %(ym_uid)s
             or exists (select
@@ -123,8 +114,9 @@ def find_person(conn: Connection[Any], table: SessionTable, site: str, person: P
     with translated(), conn.cursor(row_factory=scalar_row) as cursor:
         rows = cursor.execute(fill(_ROWS, table), parameters).fetchall()
         parameters["rows"] = rows
-        leads = cursor.execute(_LEADS, parameters).fetchall()
-        conversions = cursor.execute(_CONVERSIONS, parameters).fetchall()
+        leads = cursor.execute(fill(_TOLD, table, key="lead_id", relation="lead"), parameters).fetchall()
+        told = fill(_TOLD, table, key="conversion_id", relation="conversion")
+        conversions = cursor.execute(told, parameters).fetchall()
     return Found(rows=rows, leads=leads, conversions=conversions)
 
 

@@ -82,16 +82,22 @@ class Latest(msgspec.Struct, frozen=True, kw_only=True):
     conversion: LatestConversion | None
 
 
-async def read_latest(conn: AsyncConnection[Any], table: SessionTable, site: str) -> Latest:
-    """Return what came last to a site."""
-    parameters = {"site": site}
-    async with conn.cursor(row_factory=class_row(LatestVisit)) as cursor:
-        await cursor.execute(fill(_VISIT, table), parameters)
-        visits = await cursor.fetchall()
-    async with conn.cursor(row_factory=class_row(LatestLead)) as leads:
-        await leads.execute(_LEAD, parameters)
-        lead = await leads.fetchone()
-    async with conn.cursor(row_factory=class_row(LatestConversion)) as conversions:
-        await conversions.execute(_CONVERSION, parameters)
-        conversion = await conversions.fetchone()
-    return Latest(visits=visits, lead=lead, conversion=conversion)
+class Arrivals:
+    """The statements for one shape of the table."""
+
+    def __init__(self, table: SessionTable) -> None:
+        self.visits = fill(_VISIT, table)
+
+    async def latest(self, conn: AsyncConnection[Any], site: str) -> Latest:
+        """Return what came last to a site."""
+        parameters = {"site": site}
+        async with conn.cursor(row_factory=class_row(LatestVisit)) as cursor:
+            await cursor.execute(self.visits, parameters)
+            visits = await cursor.fetchall()
+        async with conn.cursor(row_factory=class_row(LatestLead)) as leads:
+            await leads.execute(_LEAD, parameters)
+            lead = await leads.fetchone()
+        async with conn.cursor(row_factory=class_row(LatestConversion)) as conversions:
+            await conversions.execute(_CONVERSION, parameters)
+            conversion = await conversions.fetchone()
+        return Latest(visits=visits, lead=lead, conversion=conversion)

@@ -7,6 +7,7 @@ from closedloop.errors import DatabaseAwayError
 from closedloop.store.conversions import Ledger
 from closedloop.store.hits import Hits
 from closedloop.store.images import Images
+from closedloop.store.latest import Arrivals
 from closedloop.store.leads import Leads
 from closedloop.store.sessions import SessionTable
 from closedloop.store.settle import Settler
@@ -23,6 +24,7 @@ class Statements:
         self.waiting = Waiting(table)
         self.hits = Hits(table)
         self.leads = Leads(table)
+        self.arrivals = Arrivals(table)
         self.settler = Settler(self.ledger, self.waiting, windows)
 
 

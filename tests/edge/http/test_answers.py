@@ -2,9 +2,7 @@
 
 import gzip
 import json
-import tempfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import httpx
 import pytest
@@ -20,24 +18,12 @@ from closedloop.errors import (
     UnknownKeyError,
 )
 from fix_flow import Tables
-from fix_postgres import Cluster
 from fix_server import HOOK, KEY, Reply, Server
 
 TEXT = "text/plain;charset=UTF-8"
 JSON = "application/json"
 ROW = 1
 WRONG_TYPE = "must be text or an integer and is"
-
-
-@pytest.fixture(scope="module")
-def hook(postgres: Cluster, scratch: Path) -> Iterator[Server]:
-    """Give one server for the file."""
-    name = postgres.create_database()
-    made = Server(Path(tempfile.mkdtemp(prefix="server-", dir=scratch)), postgres.url(name), {}, ())
-    made.start()
-    yield made
-    made.close()
-    postgres.drop_database(name)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,27 +1,12 @@
 """What answers on which address, whatever else is asked for, and that no request takes the server down."""
 
 import socket
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
 
-from fix_postgres import Cluster
 from fix_server import HOOK, KEY, MakeServer, Server
 from fix_tools import wait_until
-
-
-@pytest.fixture(scope="module")
-def hook(postgres: Cluster, scratch: Path) -> Iterator[Server]:
-    """Give one server for the file."""
-    name = postgres.create_database()
-    made = Server(Path(tempfile.mkdtemp(prefix="server-", dir=scratch)), postgres.url(name), {}, ())
-    made.start()
-    yield made
-    made.close()
-    postgres.drop_database(name)
 
 
 def say(server: Server, *parts: bytes) -> bytes:

@@ -3,7 +3,6 @@
 import json
 import secrets
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -18,15 +17,6 @@ from fix_tools import wait_until
 
 SENT = 1_795_000_000_000
 PERSON = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
-
-
-@pytest.fixture(scope="module")
-def tables(hook: Server) -> Iterator[Tables]:
-    """Give the tables of this file's server."""
-    assert hook.database_url is not None
-    opened = Tables(hook.database_url)
-    yield opened
-    opened.conn.close()
 
 
 def hit(session_id: str, name: str = "v1", **more: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON
@@ -46,14 +36,7 @@ def new_session() -> str:
     return secrets.token_hex(8)
 
 
-def document(tables: Tables, session_id: str) -> dict[str, Any]:
-    """Return the document of a session."""
-    query = "select analytics_data from public.user_analytics where session_id = %s"
-    found: dict[str, Any] = tables.one(query, session_id)
-    return found
-
-
-def test_hit_is_durable_before_its_answer(hook: Server, tables: Tables) -> None:
+def test_hit_is_durable_before_its_answer(hook: Server, shared: Tables) -> None:
     """The visitor may phone the shop a second later."""
     session = new_session()
 
@@ -62,11 +45,11 @@ def test_hit_is_durable_before_its_answer(hook: Server, tables: Tables) -> None:
     assert (reply.status, reply.body) == (204, b"")
     assert reply.headers["access-control-allow-origin"] == "*"
     assert reply.headers["cross-origin-resource-policy"] == "cross-origin"
-    assert document(tables, session)["ids"]["ym_uid"] == "1712345678901234567"
-    assert "bot" not in document(tables, session)["visit"]
+    assert shared.document(session)["ids"]["ym_uid"] == "1712345678901234567"
+    assert "bot" not in shared.document(session)["visit"]
 
 
-def test_crm_finds_the_session_of_a_hit(hook: Server, tables: Tables) -> None:
+def test_crm_finds_the_session_of_a_hit(hook: Server, shared: Tables) -> None:
     """A late hit of a page that is still open must not undo the goal."""
     session = new_session()
     send(hook, hit(session))
@@ -74,10 +57,10 @@ def test_crm_finds_the_session_of_a_hit(hook: Server, tables: Tables) -> None:
     assert hook.post({"session_id": session, "deal_id": session, "goal_value": 5}).status == 200
     send(hook, hit(session, "v2", view={"g": [["cart", SENT, None]]}))
 
-    assert [goal["goal"] for goal in tables.goals(session)] == ["crm_conversion", "cart"]
+    assert [goal["goal"] for goal in shared.goals(session)] == ["crm_conversion", "cart"]
 
 
-def test_many_hits_of_one_session_at_once_are_all_kept(hook: Server, tables: Tables) -> None:
+def test_many_hits_of_one_session_at_once_are_all_kept(hook: Server, shared: Tables) -> None:
     """Tabs, retries and beacons of one visitor meet in one batch."""
     session = new_session()
     told = [hit(session, f"v{n}", view={"g": [[f"goal{n}", SENT, None]]}) for n in range(40)]
@@ -86,20 +69,20 @@ def test_many_hits_of_one_session_at_once_are_all_kept(hook: Server, tables: Tab
         replies = [reply.status for reply in threads.map(partial(send, hook), [*told, *told])]
 
     assert replies == [204] * 80
-    assert sorted(goal["goal"] for goal in tables.goals(session)) == sorted(f"goal{n}" for n in range(40))
-    assert tables.one("select count(*) from public.user_analytics where session_id = %s", session) == 1
+    assert sorted(goal["goal"] for goal in shared.goals(session)) == sorted(f"goal{n}" for n in range(40))
+    assert shared.one("select count(*) from public.user_analytics where session_id = %s", session) == 1
 
 
-def test_session_of_another_visitor_is_403(hook: Server, tables: Tables) -> None:
+def test_session_of_another_visitor_is_403(hook: Server, shared: Tables) -> None:
     """A session id stands in every CRM; whoever reads it there must not write to it."""
     session = new_session()
     send(hook, hit(session))
-    before = document(tables, session)
+    before = shared.document(session)
 
     reply = send(hook, {**hit(session, "v2", k={"ym_uid": "12345678"}), "v": "somebody-else"})
 
     assert reply.status == 403
-    assert document(tables, session) == before
+    assert shared.document(session) == before
 
 
 @pytest.mark.parametrize(
@@ -141,13 +124,13 @@ def test_other_methods_change_nothing(hook: Server, method: str, status: int) ->
         ({"Sec-Purpose": "prefetch;prerender"}, "prefetch"),
     ],
 )
-def test_bot_is_marked_and_kept(hook: Server, tables: Tables, labels: dict[str, str], bot: str) -> None:
+def test_bot_is_marked_and_kept(hook: Server, shared: Tables, labels: dict[str, str], bot: str) -> None:
     """A robot that pays is a customer all the same; it only does not count as a visitor."""
     session = new_session()
 
     assert send(hook, hit(session), **labels).status == 204
 
-    assert document(tables, session)["visit"]["bot"] == bot
+    assert shared.document(session)["visit"]["bot"] == bot
 
 
 def test_cookie_is_set_only_on_the_owners_own_host(hook: Server) -> None:
@@ -162,13 +145,13 @@ def test_cookie_is_set_only_on_the_owners_own_host(hook: Server) -> None:
     assert "Max-Age=0" in send(hook, hit(session, x=1), **own).headers["set-cookie"]
 
 
-def test_address_of_the_visitor_is_kept_nowhere(hook: Server, tables: Tables) -> None:
+def test_address_of_the_visitor_is_kept_nowhere(hook: Server, shared: Tables) -> None:
     """With an address a session is a person, by law."""
     session = new_session()
 
     send(hook, hit(session), **{"X-Forwarded-For": "8.8.4.4"})
 
-    assert "8.8.4.4" not in json.dumps(document(tables, session)) + hook.log()
+    assert "8.8.4.4" not in json.dumps(shared.document(session)) + hook.log()
 
 
 def test_flood_from_one_address_stops_nobody_else(hook: Server) -> None:
@@ -275,9 +258,9 @@ def test_acknowledged_hits_survive_a_kill(server: MakeServer, database: str) -> 
     for thread in threads:
         thread.join()
 
-    tables = Tables(database)
+    opened = Tables(database)
     stored = {
-        row[0] for row in tables.conn.execute("select session_id from public.user_analytics").fetchall()
+        row[0] for row in opened.conn.execute("select session_id from public.user_analytics").fetchall()
     }
-    tables.conn.close()
+    opened.conn.close()
     assert set(acknowledged) <= stored

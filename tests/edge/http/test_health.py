@@ -1,10 +1,5 @@
 """Monitors learn whether the process lives and whether it can serve, and Prometheus its numbers."""
 
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from psycopg.sql import SQL, Identifier
 
@@ -12,17 +7,6 @@ from closedloop.telemetry import REGISTRY
 from fix_postgres import Cluster
 from fix_server import HOOK, MakeServer, Server
 from fix_tools import free_port, wait_until
-
-
-@pytest.fixture(scope="module")
-def hook(postgres: Cluster, scratch: Path) -> Iterator[Server]:
-    """Give one server for the tests that leave its database alone."""
-    name = postgres.create_database()
-    made = Server(Path(tempfile.mkdtemp(prefix="server-", dir=scratch)), postgres.url(name), {}, ())
-    made.start()
-    yield made
-    made.close()
-    postgres.drop_database(name)
 
 
 def numbers(server: Server) -> dict[str, float]:

@@ -1,7 +1,6 @@
 """Every form of every page carries the session at the moment when Tilda reads it, in Chromium."""
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
@@ -22,22 +21,6 @@ PAGES = {
 }
 # What becomes of Metrica, and the ClientID that a form can carry then.
 METRICA = {"ok": UID, "blocked": None, "stub": None, "nocookie": UID}
-
-
-@pytest.fixture(scope="module")
-def tables(hook: Server) -> Iterator[Tables]:
-    """Give the tables of this file's server."""
-    assert hook.database_url is not None
-    opened = Tables(hook.database_url)
-    yield opened
-    opened.conn.close()
-
-
-def document(tables: Tables, session_id: str) -> dict[str, Any]:
-    """Return the document of a session, empty while there is none."""
-    query = "select analytics_data from public.user_analytics where session_id = %s"
-    found: dict[str, Any] | None = tables.one(query, session_id)
-    return found or {}
 
 
 def ready(tab: Tab, forms: int) -> None:
@@ -130,7 +113,7 @@ PLAIN = """<!DOCTYPE html><script async src="%TRACKER%/tilda-analytics.js" data-
 <form action="/search"><input name="q"></form>"""
 
 
-def test_plain_form_of_another_builder_carries_it(site: Site, tab: OpenTab, tables: Tables) -> None:
+def test_plain_form_of_another_builder_carries_it(site: Site, tab: OpenTab, shared: Tables) -> None:
     """Not every page is Tilda's."""
     site.pages["plain.html"] = PLAIN
     one = tab()
@@ -142,7 +125,7 @@ def test_plain_form_of_another_builder_carries_it(site: Site, tab: OpenTab, tabl
         one.page.click("button")
 
     assert site.posted == [("/lead", f"phone=1&session_id={session}")]
-    assert document(tables, session)["visit"]["forms"] != {}
+    assert shared.document(session)["visit"]["forms"] != {}
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -165,7 +148,7 @@ LINKS = ["https://wa.me/79001234567?text=Code {ta_code}", "https://t.me/bot?star
 
 @pytest.mark.parametrize("link", LINKS)
 def test_messenger_link_carries_a_code_of_the_session(
-    site: Site, tab: OpenTab, tables: Tables, hook: Server, link: str
+    site: Site, tab: OpenTab, shared: Tables, hook: Server, link: str
 ) -> None:
     """The deal begins in a chat, and the CRM knows nothing but what was written there."""
     site.pages["links.html"] = PLAIN + f'<a id="chat" href="{link}">chat</a><a id="other" href="/x">x</a>'
@@ -173,10 +156,10 @@ def test_messenger_link_carries_a_code_of_the_session(
     one.page.goto(f"{site.url}/links.html")
     one.wait("/ta_[0-9a-f]{12}/.test(document.getElementById('chat').href)")
     code = one.run("/ta_[0-9a-f]{12}/.exec(document.getElementById('chat').href)[0]")
-    wait_until(lambda: "ta_code" in document(tables, one.session_id).get("ids", {}), what="the code")
+    wait_until(lambda: "ta_code" in shared.document(one.session_id).get("ids", {}), what="the code")
 
     reply = hook.post({"ta_code": f"Здравствуйте! Код {code}", "deal_id": code})
 
     assert reply.status == 200
-    assert len(tables.goals(one.session_id)) == 1
+    assert len(shared.goals(one.session_id)) == 1
     assert one.run("document.getElementById('other').getAttribute('href')") == "/x"

@@ -1,14 +1,10 @@
 """The same pages in WebKit, the engine of every browser on an iPhone."""
 
-from collections.abc import Iterator
-from typing import Any
-
 import pytest
 from selenium import webdriver
 
 from fix_browser import SUBMIT, Site, ask, holds
 from fix_flow import Tables
-from fix_server import Server
 from fix_tools import wait_until
 
 UID = "1770146617335078468"
@@ -27,25 +23,9 @@ NO_STORAGE = """<script>for (const name of ['sessionStorage', 'localStorage'])
 </script>"""
 
 
-@pytest.fixture(scope="module")
-def tables(hook: Server) -> Iterator[Tables]:
-    """Give the tables of this file's server."""
-    assert hook.database_url is not None
-    opened = Tables(hook.database_url)
-    yield opened
-    opened.conn.close()
-
-
-def document(tables: Tables, session_id: str) -> dict[str, Any]:
-    """Return the document of a session, empty while there is none."""
-    query = "select analytics_data from public.user_analytics where session_id = %s"
-    found: dict[str, Any] | None = tables.one(query, session_id)
-    return found or {}
-
-
-def views(tables: Tables, session_id: str) -> int:
+def views(shared: Tables, session_id: str) -> int:
     """Return how many page views a session has."""
-    return len(document(tables, session_id).get("visit", {}).get("pages", {}))
+    return len(shared.document(session_id).get("visit", {}).get("pages", {}))
 
 
 def opened(driver: webdriver.WebKitGTK, site: Site, name: str, forms: int) -> None:
@@ -71,7 +51,7 @@ def sent(driver: webdriver.WebKitGTK) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("name", PAGES)
 def test_every_form_carries_the_session(
-    webkit: webdriver.WebKitGTK, site: Site, tables: Tables, name: str
+    webkit: webdriver.WebKitGTK, site: Site, shared: Tables, name: str
 ) -> None:
     """Half of the buyers come with it."""
     opened(webkit, site, name, PAGES[name])
@@ -81,20 +61,20 @@ def test_every_form_carries_the_session(
 
     session = ask(webkit, "sessionStorage.ta_session_id")
     assert [told.get("session_id") for told in sent(webkit)] == [session] * PAGES[name]
-    wait_until(lambda: document(tables, session).get("visit", {}).get("forms"), what="the forms")
+    wait_until(lambda: shared.document(session).get("visit", {}).get("forms"), what="the forms")
 
 
-def test_client_id_reaches_form_and_session(webkit: webdriver.WebKitGTK, site: Site, tables: Tables) -> None:
+def test_client_id_reaches_form_and_session(webkit: webdriver.WebKitGTK, site: Site, shared: Tables) -> None:
     """Metrica is asked as everywhere."""
     opened(webkit, site, "form-block.html", 1)
     holds(webkit, f"document.querySelector('[name=ym_uid]').value === '{UID}'")
     session = ask(webkit, "sessionStorage.ta_session_id")
 
-    wait_until(lambda: document(tables, session).get("ids", {}).get("ym_uid") == UID, what="the ClientID")
+    wait_until(lambda: shared.document(session).get("ids", {}).get("ym_uid") == UID, what="the ClientID")
 
 
 def test_blocked_storage_still_fills_the_form(
-    webkit: webdriver.WebKitGTK, site: Site, tables: Tables
+    webkit: webdriver.WebKitGTK, site: Site, shared: Tables
 ) -> None:
     """Lockdown mode, or a page in somebody's frame."""
     site.change = lambda text: text.replace("<head>", f"<head>{NO_STORAGE}")
@@ -104,11 +84,11 @@ def test_blocked_storage_still_fills_the_form(
     ask(webkit, f"({SUBMIT})(0)")
 
     [told] = sent(webkit)
-    wait_until(lambda: document(tables, told["session_id"]) != {}, what="the row")
+    wait_until(lambda: shared.document(told["session_id"]) != {}, what="the row")
 
 
 def test_reload_and_way_back_are_the_same_session(
-    webkit: webdriver.WebKitGTK, site: Site, tables: Tables
+    webkit: webdriver.WebKitGTK, site: Site, shared: Tables
 ) -> None:
     """Safari keeps whole pages in memory."""
     opened(webkit, site, "form-block.html?yclid=5", 1)
@@ -119,6 +99,6 @@ def test_reload_and_way_back_are_the_same_session(
     holds(webkit, "window.initForms && true")
     webkit.back()
 
-    wait_until(lambda: views(tables, session) >= 4, what="four views")
+    wait_until(lambda: views(shared, session) >= 4, what="four views")
     assert ask(webkit, "sessionStorage.ta_session_id") == session
-    assert len(document(tables, session)["visit"]["touches"]) == 1
+    assert len(shared.document(session)["visit"]["touches"]) == 1

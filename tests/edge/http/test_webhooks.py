@@ -2,7 +2,6 @@
 
 import json
 import secrets
-from collections.abc import Iterator
 from urllib.parse import urlencode
 
 import pytest
@@ -15,15 +14,6 @@ from fix_tools import wait_until
 
 PATH = "/webhooks/default/tilda"
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
-
-
-@pytest.fixture(scope="module")
-def tables(hook: Server) -> Iterator[Tables]:
-    """Give the tables of this file's server."""
-    assert hook.database_url is not None
-    opened = Tables(hook.database_url)
-    yield opened
-    opened.conn.close()
 
 
 def send(server: Server, fields: dict[str, str], *, query: str = f"key={KEY}", path: str = PATH) -> Reply:
@@ -43,7 +33,7 @@ def person() -> dict[str, str]:
     }
 
 
-def test_lead_is_kept_and_answered_as_tilda_wants(hook: Server, tables: Tables) -> None:
+def test_lead_is_kept_and_answered_as_tilda_wants(hook: Server, shared: Tables) -> None:
     """Anything but 200 and Tilda comes again, then writes a mail to the owner."""
     told = person()
 
@@ -51,39 +41,39 @@ def test_lead_is_kept_and_answered_as_tilda_wants(hook: Server, tables: Tables) 
 
     assert (reply.status, reply.body) == (200, b"ok")
     query = "select form_id from closedloop.lead where transaction_id = %s"
-    assert tables.one(query, told["tranid"]) == "form1"
+    assert shared.one(query, told["tranid"]) == "form1"
 
 
-def test_second_attempt_is_no_second_lead(hook: Server, tables: Tables) -> None:
+def test_second_attempt_is_no_second_lead(hook: Server, shared: Tables) -> None:
     """Tilda repeats after a minute when the first answer did not come."""
     told = person()
 
     assert [send(hook, told).status for _ in range(3)] == [200] * 3
 
-    assert tables.one("select count(*) from closedloop.lead where transaction_id = %s", told["tranid"]) == 1
+    assert shared.one("select count(*) from closedloop.lead where transaction_id = %s", told["tranid"]) == 1
 
 
-def test_deal_without_a_session_is_found_by_the_phone(hook: Server, tables: Tables) -> None:
+def test_deal_without_a_session_is_found_by_the_phone(hook: Server, shared: Tables) -> None:
     """The CRM lost the hidden field; the manager typed the phone in another way."""
     told = person()
-    tables.add_session(told["session_id"])
+    shared.add_session(told["session_id"])
     send(hook, told)
 
     reply = hook.post({"phone": told["Phone"].replace("+7 (900) ", "8900"), "deal_id": told["tranid"]})
 
     assert reply.status == 200
-    assert len(tables.goals(told["session_id"])) == 1
+    assert len(shared.goals(told["session_id"])) == 1
 
 
-def test_deal_before_its_lead_and_session_finds_both(hook: Server, tables: Tables) -> None:
+def test_deal_before_its_lead_and_session_finds_both(hook: Server, shared: Tables) -> None:
     """The CRM's own receiver is called first, the form's webhook second, the tracker's hit last."""
     told = person()
     assert hook.post({"phone": told["Phone"], "deal_id": told["tranid"]}).status == 404
     send(hook, told)
 
-    tables.add_session(told["session_id"])
+    shared.add_session(told["session_id"])
 
-    wait_until(lambda: len(tables.goals(told["session_id"])) == 1, what="the late match", wait_s=15)
+    wait_until(lambda: len(shared.goals(told["session_id"])) == 1, what="the late match", wait_s=15)
 
 
 @pytest.mark.parametrize(
@@ -109,46 +99,46 @@ def test_key_may_come_in_every_way(
 @pytest.mark.parametrize("fields", [{"test": "test"}, {"Name": "x"}])
 @pytest.mark.parametrize("query", ["", "key=wrong"])
 def test_without_the_key_nothing_is_taken(
-    hook: Server, tables: Tables, fields: dict[str, str], query: str
+    hook: Server, shared: Tables, fields: dict[str, str], query: str
 ) -> None:
     """The owner sees in Tilda at once that the key is missing."""
-    before = tables.one("select count(*) from closedloop.webhook")
+    before = shared.one("select count(*) from closedloop.webhook")
 
     reply = send(hook, fields, query=query)
 
     assert reply.status == 401
     assert "key" in reply.json()["error"]
-    assert tables.one("select count(*) from closedloop.webhook") == before
+    assert shared.one("select count(*) from closedloop.webhook") == before
 
 
-def test_connection_test_is_answered_and_not_kept(hook: Server, tables: Tables) -> None:
+def test_connection_test_is_answered_and_not_kept(hook: Server, shared: Tables) -> None:
     """Tilda asks once when the receiver is connected."""
-    before = tables.one("select count(*) from closedloop.webhook")
+    before = shared.one("select count(*) from closedloop.webhook")
 
     assert send(hook, {"test": "test"}).status == 200
     assert send(hook, {"test": "test", "api_key": KEY}, query="").status == 200
 
-    assert tables.one("select count(*) from closedloop.webhook") == before
+    assert shared.one("select count(*) from closedloop.webhook") == before
 
 
-def test_contacts_key_and_foreign_cookies_stand_nowhere(hook: Server, tables: Tables) -> None:
+def test_contacts_key_and_foreign_cookies_stand_nowhere(hook: Server, shared: Tables) -> None:
     """Whoever copies the database has nobody's phone."""
     told = person() | {"COOKIES": "secretcookie=1; _ym_uid=1712345678901234567", "my key": KEY}
 
     send(hook, told, query="")
 
     everything = json.dumps(
-        [str(row) for table in ("lead", "webhook", "identity") for row in rows_of(tables, table)]
+        [str(row) for table in ("lead", "webhook", "identity") for row in rows_of(shared, table)]
     )
     plain = [told["Phone"], f"7900{told['Phone'][-7:]}", "secretcookie", KEY]
     assert [one for one in plain if one in everything + hook.log()] == []
-    assert tables.one("select ym_uid from closedloop.lead where transaction_id = %s", told["tranid"])
+    assert shared.one("select ym_uid from closedloop.lead where transaction_id = %s", told["tranid"])
 
 
-def rows_of(tables: Tables, name: str) -> list[object]:
+def rows_of(shared: Tables, name: str) -> list[object]:
     """Return the rows of one of our tables as text, bytes in hexadecimal digits."""
     query = f"select t::text from closedloop.{name} t"  # noqa: S608 - a constant
-    rows = tables.conn.execute(query.encode()).fetchall()
+    rows = shared.conn.execute(query.encode()).fetchall()
     return [row[0] for row in rows]
 
 
@@ -193,10 +183,10 @@ def test_lead_outlives_an_outage(own_cluster: MakeCluster, server: MakeServer) -
     cluster.start()
 
     wait_until(lambda: one.get("/readyz", key=None).status == 200, what="the database is back")
-    tables = Tables(url)
+    opened = Tables(url)
     query = "select count(*) from closedloop.lead where transaction_id = %s"
-    wait_until(lambda: tables.one(query, told["tranid"]) == 1, what="the lead from the spool")
-    tables.conn.close()
+    wait_until(lambda: opened.one(query, told["tranid"]) == 1, what="the lead from the spool")
+    opened.conn.close()
 
 
 def test_site_stands_in_the_address() -> None:

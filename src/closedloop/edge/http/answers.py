@@ -1,6 +1,7 @@
 """What the hook answers: status, body and headers for every case of the contract."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -30,6 +31,7 @@ JSON: Headers = [(b"content-type", b"application/json"), *CORS]
 TEXT: Headers = [(b"content-type", b"text/plain;charset=UTF-8"), *CORS]
 
 NOT_FOUND = b"Session not found"
+NO_CONTENT = 204
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -127,11 +129,20 @@ ANSWERS: Sequence[tuple[type[Exception], Callable[[Exception], Answer]]] = (
 )
 
 
-def retry(seconds: int) -> Headers:
+def retry(seconds: int, headers: Headers = JSON) -> Headers:
     """Return the headers of an answer that asks to come again."""
-    return [*JSON, (b"retry-after", str(seconds).encode())]
+    return [*headers, (b"retry-after", str(seconds).encode())]
 
 
 def sentence(text: str) -> bytes:
     """Return `{"error": text}`, the shape of every error that is ours."""
     return msgspec.json.encode({"error": text})
+
+
+async def send_answer(send: Any, answer: Answer, method: str) -> None:  # noqa: ANN401 - ASGI
+    """Send an answer whole; to HEAD without its body, and 204 without a length, as HTTP has it."""
+    length = [(b"content-length", str(len(answer.body)).encode())] if answer.status != NO_CONTENT else []
+    await send(
+        {"type": "http.response.start", "status": answer.status, "headers": [*answer.headers, *length]}
+    )
+    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else answer.body})

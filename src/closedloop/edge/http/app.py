@@ -52,7 +52,7 @@ def make_app(process: Process) -> ASGIApp:
                 *(healthz, readyz, metrics, openapi),
                 *(check_page, check_script, check_style, check_data),
             ],
-            state=State({"process": process, "recent": recent}),
+            state=State({"process": process, "recent": recent, "keyring": keyring}),
             openapi_config=None,
             logging_config=None,
         )

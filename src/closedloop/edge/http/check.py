@@ -16,7 +16,6 @@ from closedloop.edge.http.recent import Recent
 from closedloop.errors import ClosedloopError
 from closedloop.stages.process import Process
 from closedloop.store.database import borrowed
-from closedloop.store.latest import read_latest
 
 # Nothing from other hosts, nothing inline.
 POLICY = (
@@ -70,13 +69,14 @@ async def check_data(request: Request[Any, Any, Any], state: State) -> Response[
     recent: Recent = state.recent
     headers = dict(request.scope["headers"])
     credentials = presented_keys(headers, b"")
-    site = Keyring(process.config.sites.values()).site_of(credentials)
+    keyring: Keyring = state.keyring
+    site = keyring.site_of(credentials)
     if site is None:
         body = sentence(str(refusal(credentials)))
         return Response(body, status_code=401, media_type="application/json", headers=HEADERS)
     try:
         async with borrowed(process.pool) as conn:
-            latest = await read_latest(conn, process.shape.current().table, site.name)
+            latest = await process.shape.current().arrivals.latest(conn, site.name)
     except ClosedloopError as error:
         body = sentence(f"The database is away: {error}")
         return Response(

@@ -6,19 +6,18 @@ A request passes these steps and no other: method, size, flood, reading, site, o
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 import structlog
 from prometheus_client import Counter
 
 from closedloop.domain.visit import Visit
-from closedloop.edge.http.answers import Answer, Headers, sentence
+from closedloop.edge.http.answers import Answer, Headers, retry, send_answer, sentence
 from closedloop.edge.http.bots import bot_of
 from closedloop.edge.http.floods import Floods, client_address
-from closedloop.edge.http.hook import read_body
 from closedloop.edge.http.recent import Recent
+from closedloop.edge.http.request import read_body
 from closedloop.errors import CallerError, ClosedloopError, TooLargeError, TransientError
-from closedloop.parse.hit import read_hit
+from closedloop.parse.hit import MAX_BYTES, host_of, read_hit
 from closedloop.settings import Site
 from closedloop.stages import clock
 from closedloop.stages.collector import AGAIN, HitWriter
@@ -71,12 +70,8 @@ class Collect:
             answer = answer_error(error)
         except Exception:
             log.exception("collect_failed")
-            answer = Answer(503, retry(30), sentence("An error of ours; it is in the log."), "failed")
-        length = [] if answer.status == 204 else [(b"content-length", str(len(answer.body)).encode())]  # noqa: PLR2004
-        await send(
-            {"type": "http.response.start", "status": answer.status, "headers": [*answer.headers, *length]}
-        )
-        await send({"type": "http.response.body", "body": answer.body})
+            answer = Answer(503, retry(30, JSON), sentence("An error of ours; it is in the log."), "failed")
+        await send_answer(send, answer, scope["method"])
         counted(answer.outcome).inc()
         HIT_LATENCY.observe(clock.elapsed() - started)
 
@@ -89,7 +84,7 @@ class Collect:
             text = f"The method {method} is not known here; send POST."
             return Answer(405, [*PREFLIGHT, JSON[0], (b"allow", b"POST, OPTIONS")], sentence(text), "refused")
         headers = dict(scope["headers"])
-        body = await read_body(headers, receive)
+        body = await read_body(headers, receive, MAX_BYTES)
         if not self.floods.admit(address_of(scope), clock.elapsed()):
             return Answer(429, retry(10), sentence("Too many hits from this address."), "flood")
         visit = read_hit(body, received_at=clock.now(), bot=bot_of(headers))
@@ -114,21 +109,15 @@ def address_of(scope: Any) -> str | None:  # noqa: ANN401 - ASGI
 
 def is_allowed(origin: str, origins: Sequence[str]) -> bool:
     """Return whether a page of this origin may send: of a host in the list, with `www.` or without it."""
-    return not origins or host(origin) in {host(one) for one in origins} - {""}
-
-
-def host(origin: str) -> str:
-    """Return the host of `https://www.shop.example` without `www.`, empty for `null`."""
-    try:
-        return (urlsplit(origin).hostname or "").removeprefix("www.")
-    except ValueError:
-        return ""
+    return not origins or host_of(origin) in {host_of(one) for one in origins} - {""}
 
 
 def answer_outcome(outcome: str, visit: Visit, headers: Mapping[bytes, bytes]) -> Answer:
     """Return the answer for what became of a hit."""
     if outcome == AGAIN:
-        return Answer(503, retry(2), sentence("Somebody else holds the session's row; send it again."), AGAIN)
+        return Answer(
+            503, retry(2, JSON), sentence("Somebody else holds the session's row; send it again."), AGAIN
+        )
     if outcome in NOT_STORED:
         return Answer(403, JSON, sentence(NOT_STORED[outcome]), outcome)
     return Answer(204, [*CORS, *cookie(visit, headers)], b"", outcome)
@@ -154,10 +143,7 @@ def answer_error(error: ClosedloopError) -> Answer:
     if isinstance(error, CallerError):
         return Answer(400, JSON, sentence(str(error)), "refused")
     if isinstance(error, TransientError):
-        return Answer(503, retry(error.retry_after), sentence("The database is away; send it again."), "away")
+        return Answer(
+            503, retry(error.retry_after, JSON), sentence("The database is away; send it again."), "away"
+        )
     return Answer(403, JSON, sentence("The database refuses this session."), "refused_row")
-
-
-def retry(seconds: int) -> Headers:
-    """Return the headers of an answer that asks to come again."""
-    return [*JSON, (b"retry-after", str(seconds).encode())]

@@ -9,9 +9,20 @@ from typing import Any
 import structlog
 from prometheus_client import Counter
 
-from closedloop.edge.http.answers import CORS, JSON, TEXT, Answer, answer_error, answer_settled, sentence
+from closedloop.edge.http.answers import (
+    CORS,
+    JSON,
+    TEXT,
+    Answer,
+    answer_error,
+    answer_settled,
+    send_answer,
+    sentence,
+)
 from closedloop.edge.http.keys import Keyring, presented_keys, refusal, without_key
-from closedloop.errors import CallerError, ClosedloopError, TooLargeError
+from closedloop.edge.http.request import raw_webhook, read_body
+from closedloop.errors import CallerError, ClosedloopError
+from closedloop.parse.bodies import MAX_BYTES
 from closedloop.parse.crm.hook import HookRequest, Reading, read_conversions
 from closedloop.settings import Site
 from closedloop.stages import clock
@@ -20,7 +31,6 @@ from closedloop.store.statements import Shape
 from closedloop.telemetry import LATENCY, REQUESTS
 
 PATH = "/functions/v1/crm-conversion-hook"
-MAX_BYTES = 64 * 1024
 
 log = structlog.get_logger()
 
@@ -49,10 +59,7 @@ class Hook:
         except Exception as error:
             log.exception("hook_failed")
             answer = answer_error(error)
-        headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode())]
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        body = b"" if scope["method"] == "HEAD" else answer.body
-        await send({"type": "http.response.body", "body": body})
+        await send_answer(send, answer, scope["method"])
         counted(answer.outcome).inc()
         LATENCY.observe(clock.elapsed() - started)
 
@@ -67,10 +74,10 @@ class Hook:
             text = f"The method {method} is not known here; send POST or GET."
             return Answer(405, [*JSON, (b"allow", b"GET, POST, HEAD, OPTIONS")], sentence(text), "refused")
         headers = dict(scope["headers"])
-        body = await read_body(headers, receive)
+        body = await read_body(headers, receive, MAX_BYTES)
         query = scope["query_string"]
         site = self.site_of(headers, query, body)
-        raw = raw_webhook(scope, headers, without_key(query), body)
+        raw = raw_webhook("hook", method, headers, without_key(query), body)
         reading = await self.read(site, raw, headers, query)
         settled = await self.intake.take(site, raw, reading.conversions)
         return answer_settled(settled, self.shape.current().table, is_array=reading.is_array)
@@ -117,57 +124,7 @@ def check_site(reading: Reading, site: Site) -> None:
         raise error
 
 
-async def read_body(headers: dict[bytes, bytes], receive: Any) -> bytes:  # noqa: ANN401 - ASGI
-    """Return the whole body of a request to the hook; see `read_whole`."""
-    return await read_whole(headers, receive, MAX_BYTES)
-
-
-async def read_whole(headers: dict[bytes, bytes], receive: Any, max_bytes: int) -> bytes:  # noqa: ANN401 - ASGI
-    """Return the whole body. Raises TooLargeError as soon as it is known, CallerError when it breaks off."""
-    length = headers.get(b"content-length", b"0")
-    if length.isdigit() and int(length) > max_bytes:
-        raise too_large(max_bytes)
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            # Mostly nobody is left to read this; whoever sent broken chunks is, and would get Granian's 500.
-            raise CallerError("body", "ended before it was whole: send it again")
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > max_bytes:
-            raise too_large(max_bytes)
-        chunks.append(chunk)
-        if not message.get("more_body", False):
-            break
-    return b"".join(chunks)
-
-
 def refuse_compressed(headers: dict[bytes, bytes]) -> None:
     """Raise CallerError for a compressed body: a few bytes of it could unpack to any size."""
     if headers.get(b"content-encoding", b"identity").strip().lower() not in {b"", b"identity"}:
         raise CallerError("Content-Encoding", "must be left out: a compressed body is not read here")
-
-
-def too_large(max_bytes: int) -> TooLargeError:
-    """Return the error of a body above the limit."""
-    return TooLargeError("body", f"is larger than {max_bytes // 1024} KiB")
-
-
-def raw_webhook(scope: Any, headers: dict[bytes, bytes], query: bytes, body: bytes) -> RawWebhook:  # noqa: ANN401 - ASGI
-    """Return the request as the inbox keeps it."""
-    return RawWebhook(
-        source="hook",
-        received_at=clock.now(),
-        method=scope["method"],
-        query=storable(query),
-        content_type=storable(headers.get(b"content-type", b"")),
-        user_agent=storable(headers.get(b"user-agent", b"")),
-        body=body,
-    )
-
-
-def storable(raw: bytes) -> str:
-    """Return bytes of a header as text that PostgreSQL takes."""
-    return raw.decode("latin-1").replace("\0", "")

@@ -10,10 +10,9 @@ from closedloop import __version__
 from closedloop.domain.conversion import DEFAULT_GOAL
 from closedloop.domain.ids import CLICK_IDS, MAX_CLICK_ID, MAX_DIGITS, MESSENGER_CODE
 from closedloop.edge.http.answers import NOT_FOUND
-from closedloop.edge.http.hook import MAX_BYTES
 from closedloop.edge.http.hook import PATH as HOOK_PATH
 from closedloop.errors import MissingIdError
-from closedloop.parse.bodies import MAX_ITEMS
+from closedloop.parse.bodies import MAX_BYTES, MAX_ITEMS
 from closedloop.parse.fields import MAX_TEXT
 
 PATH = "/api/v1/openapi.json"

@@ -10,18 +10,16 @@ from urllib.parse import parse_qsl
 
 import structlog
 
-from closedloop.edge.http.answers import Answer, Headers, answer_error, sentence
-from closedloop.edge.http.hook import read_whole, storable
+from closedloop.edge.http.answers import Answer, Headers, answer_error, send_answer, sentence
 from closedloop.edge.http.keys import Keyring, presented_keys, refusal, without_key
+from closedloop.edge.http.request import raw_webhook, read_body
 from closedloop.errors import ClosedloopError, TransientError
-from closedloop.parse.crm.tilda import read_tilda
+from closedloop.parse.crm.tilda import MAX_BYTES, read_tilda
 from closedloop.settings import Site
-from closedloop.stages import clock
-from closedloop.stages.intake import Intake, RawWebhook
+from closedloop.stages.intake import Intake
 from closedloop.telemetry import WEBHOOKS
 
 PATH = re.compile(r"/webhooks/([a-z0-9][a-z0-9_-]{0,62})/tilda/?")
-MAX_BYTES = 1024 * 1024
 TEXT: Headers = [(b"content-type", b"text/plain;charset=UTF-8")]
 
 log = structlog.get_logger()
@@ -44,9 +42,7 @@ class TildaWebhook:
         except Exception as error:
             log.exception("webhook_failed", source="tilda")
             answer = answer_error(error)
-        headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode())]
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        await send({"type": "http.response.body", "body": answer.body})
+        await send_answer(send, answer, scope["method"])
         WEBHOOKS.labels("tilda", answer.outcome).inc()
 
     async def answer(self, scope: Any, receive: Any) -> Answer:  # noqa: ANN401 - ASGI
@@ -58,7 +54,7 @@ class TildaWebhook:
         if site is None:
             return Answer(404, TEXT, sentence(f"There is no site {site_in(scope['path'])} here."), "refused")
         headers = dict(scope["headers"])
-        body = await read_whole(headers, receive, MAX_BYTES)
+        body = await read_body(headers, receive, MAX_BYTES)
         lead = read_tilda(
             headers.get(b"content-type", b"").decode("latin-1"),
             body,
@@ -69,15 +65,8 @@ class TildaWebhook:
             raise refusal(credentials)
         if lead.is_test:
             return Answer(200, TEXT, b"ok", "test")
-        raw = RawWebhook(
-            source="tilda",
-            received_at=clock.now(),
-            method="POST",
-            query=storable(without_key(scope["query_string"])),
-            content_type=storable(headers.get(b"content-type", b"")),
-            user_agent=storable(headers.get(b"user-agent", b"")),
-            body=lead.kept_body,
-        )
+        query = without_key(scope["query_string"])
+        raw = raw_webhook("tilda", scope["method"], headers, query, lead.kept_body)
         try:
             await self.intake.take_lead(site, raw, lead)
         except TransientError:
