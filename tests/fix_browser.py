@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import playwright as playwright_package
 import psutil
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
@@ -24,12 +25,14 @@ from fix_tools import REPOSITORY, ToolError, kill_family, wait_until
 PAGES = REPOSITORY / "tests" / "recorded" / "tilda" / "pages"
 UNPACKED = REPOSITORY / ".tools" / "browsers"
 LIBRARIES = f"usr/lib/{platform.machine()}-linux-gnu"
+DRIVERS = f"{LIBRARIES}/dri"
 CHROMIUM_ARGUMENTS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update"),
 ]
 # WebKit and Xvfb have these paths built in.
 BUILT_IN = [f"{LIBRARIES}/webkit2gtk-4.1", "usr/share/X11", "usr/bin/xkbcomp"]
+NODE = Path(playwright_package.__file__).parent / "driver" / "node"
 HELD = "<!-- the rest comes later -->"
 KINDS = {".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
 
@@ -51,6 +54,11 @@ def environment_of(program: Path) -> dict[str, str]:
         ]
         environment["LD_LIBRARY_PATH"] = os.pathsep.join(str(folder) for folder in folders)
         environment["XDG_DATA_HOME"] = str(UNPACKED / "usr/share")
+        # What draws comes from the machine where the machine has it, else from beside the browser.
+        drawing = {"__EGL_VENDOR_LIBRARY_DIRS": "usr/share/glvnd/egl_vendor.d", "LIBGL_DRIVERS_PATH": DRIVERS}
+        environment |= {
+            name: str(UNPACKED / part) for name, part in drawing.items() if (UNPACKED / part).exists()
+        }
         if not Path("/etc/fonts/fonts.conf").exists():
             environment["FONTCONFIG_PATH"] = str(UNPACKED / "etc/fonts")
     return environment
@@ -159,10 +167,19 @@ def site(hook: Any) -> Iterator[Site]:  # noqa: ANN401 - fix_server.Server
 
 
 @pytest.fixture(scope="module")
-def playwright() -> Iterator[Playwright]:
+def playwright(scratch: Path) -> Iterator[Playwright]:
     """Give Playwright, once for the file: while it runs, no other test of the worker can run a loop."""
-    with sync_playwright() as started:
-        yield started
+    program = installed("usr/lib/chromium/chromium")
+    libraries = environment_of(program).get("LD_LIBRARY_PATH")
+    with pytest.MonkeyPatch.context() as patch:
+        if libraries is not None:
+            # The Node that comes with Playwright wants a library that a bare Debian has not.
+            wrapper = scratch / "node"
+            wrapper.write_text(f'#!/bin/sh\nLD_LIBRARY_PATH={libraries} exec {NODE} "$@"\n')
+            wrapper.chmod(0o755)
+            patch.setenv("PLAYWRIGHT_NODEJS_PATH", str(wrapper))
+        with sync_playwright() as started:
+            yield started
 
 
 @pytest.fixture(scope="module")

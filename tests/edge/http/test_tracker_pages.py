@@ -125,7 +125,7 @@ def test_plain_form_of_another_builder_carries_it(site: Site, tab: OpenTab, shar
         one.page.click("button")
 
     assert site.posted == [("/lead", f"phone=1&session_id={session}")]
-    assert shared.document(session)["visit"]["forms"] != {}
+    wait_until(lambda: shared.document(session).get("visit", {}).get("forms"), what="the form")
 
 
 @pytest.mark.parametrize("name", PAGES)
