@@ -146,6 +146,14 @@ def test_mistake_around_the_sites_is_told(read: Read, text: str, mistake: str) -
             'goals = [{on = "won", goal = "x", gaol = 1}]',
             "goals[0].gaol is not a setting; did you mean goal?",
         ),
+        (
+            'goals = [{on = "won", goal = "x", value = "half"}]',
+            "goals[0].value must be sum, field:NAME, a sum such as 1500 or a share such as 30%: 'half'",
+        ),
+        (
+            'amocrm.base_url = "alfashop"',
+            "amocrm.base_url must be an address that begins with https://",
+        ),
         ('currency = "rub"', "currency is not an ISO 4217 code such as RUB: 'rub'"),
         ('timezone = "../x"', "timezone is not an IANA time zone: '../x'"),
         ('timezone = ""', "timezone is not an IANA time zone: ''"),
@@ -162,6 +170,36 @@ def test_every_moment_of_the_contract_is_taken(read: Read, on: str) -> None:
     config = read(f'[[sites.default.goals]]\non = "{on}"\ngoal = "x"')
 
     assert config.sites["default"].goals == (Goal(on=on, goal="x"),)
+
+
+@pytest.mark.parametrize("value", ["sum", "field:Margin", "1500", "1500.50", "30%"])
+def test_every_source_of_a_value_is_taken(read: Read, value: str) -> None:
+    """A lead is worth what its owner says it is."""
+    config = read(f'[[sites.default.goals]]\non = "created"\ngoal = "x"\nvalue = "{value}"')
+
+    assert config.sites["default"].goals[0].value == value
+
+
+def test_several_application_tokens_are_as_good_as_one(read: Read) -> None:
+    """Each outgoing webhook of a portal has its own."""
+    tokens = {"A": "x", "B": "y"}
+    one = read('[sites.default.bitrix24]\napplication_token = "env:A"', tokens).sites["default"].bitrix24
+    two = (
+        read('[sites.default.bitrix24]\napplication_token = ["env:A", "env:B"]', tokens)
+        .sites["default"]
+        .bitrix24
+    )
+
+    assert (one and one.application_tokens, two and two.application_tokens) == (("x",), ("x", "y"))
+
+
+def test_refresh_token_needs_its_companions(read: Read) -> None:
+    """Half an authorization fails at night, when the first token expires."""
+    mistakes = mistakes_of(
+        read, '[sites.default.amocrm]\nrefresh_token = "env:R"\nclient_id = "x"', {"R": "secret"}
+    )
+
+    assert mistakes == ["sites.default.amocrm has a refresh_token and lacks client_secret, redirect_uri"]
 
 
 def test_mistakes_of_one_site_hide_none_of_another(read: Read) -> None:

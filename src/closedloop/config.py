@@ -20,6 +20,7 @@ from closedloop.domain.money import CURRENCIES
 from closedloop.errors import ConfigError
 from closedloop.settings import (
     FILE_NAME,
+    GOAL_VALUE,
     MAX_DEDUP_HOURS,
     MIN_SIGNING_BYTES,
     MOMENT_BY_ID,
@@ -34,7 +35,11 @@ from closedloop.settings import (
 Table = dict[str, object]
 
 # Settings whose text may be "env:NAME" or "file:PATH", and must be where they would be a secret.
-SECRETS = {"webhook_keys", "rest_url", "application_token", "access_token", "token", "secret"}
+SECRETS = {
+    *("webhook_keys", "rest_url", "application_token", "access_token", "refresh_token", "client_secret"),
+    *("token", "secret"),
+}
+ADDRESS = re.compile(r"https?://[^/\s]+(?:/\S*)?")
 
 
 class Reader:
@@ -128,8 +133,33 @@ class Reader:
                 hint = nearest(goal.on, MOMENTS)
                 known = f"{', '.join(MOMENTS)}, stage:ID or status:ID"
                 self.mistake(f"{place}.goals[{index}].on", f"must be {known}: {goal.on!r}{hint}")
+            if not re.fullmatch(GOAL_VALUE, goal.value):
+                told = f"must be sum, field:NAME, a sum such as 1500 or a share such as 30%: {goal.value!r}"
+                self.mistake(f"{place}.goals[{index}].value", told)
+        self.check_crm(place, site)
         for index, key in enumerate(site.webhook_keys):
             self.check_key(f"{place}.webhook_keys[{index}]", key)
+
+    def check_crm(self, place: str, site: Site) -> None:
+        """Note what could not work in how a CRM is read back; never shows a secret."""
+        told = {
+            "bitrix24.rest_url": site.bitrix24.rest_url if site.bitrix24 else None,
+            "amocrm.base_url": site.amocrm.base_url if site.amocrm else None,
+        }
+        for name, address in told.items():
+            if address and not ADDRESS.fullmatch(address):
+                self.mistake(f"{place}.{name}", "must be an address that begins with https://")
+        amo = site.amocrm
+        if amo is None:
+            return
+        parts = {
+            "client_id": amo.client_id,
+            "client_secret": amo.client_secret,
+            "redirect_uri": amo.redirect_uri,
+        }
+        missing = [name for name, value in parts.items() if not value]
+        if amo.refresh_token and missing:
+            self.mistake(f"{place}.amocrm", f"has a refresh_token and lacks {', '.join(missing)}")
 
     def check_key(self, place: str, key: str) -> None:
         """Note a signing secret with which anybody could sign; never shows it."""

@@ -10,6 +10,7 @@ SITE_NAME = r"[a-z0-9][a-z0-9_-]{0,62}"
 FILE_NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}"
 MOMENTS = ("created", "qualified", "won", "lost")
 MOMENT_BY_ID = r"(?:stage|status):\S+"
+GOAL_VALUE = r"sum|field:\S.*|[0-9]{1,12}(?:\.[0-9]{1,4})?%?"
 MAX_DEDUP_HOURS = 366 * 24
 # A webhook key that begins so is the secret of Standard Webhooks signatures, base64 of at least so many bytes
 # (docs/protocols/standard-webhooks.md, 1).
@@ -17,25 +18,64 @@ SIGNING_PREFIX = "whsec_"
 MIN_SIGNING_BYTES = 24
 
 
+class WriteBack(msgspec.Struct, frozen=True, kw_only=True):
+    """Into which fields of a deal we write where it came from; None leaves a field alone.
+
+    Bitrix24: names such as UF_CRM_1721244482. amoCRM: ids of fields.
+    """
+
+    source: str | None = None
+    campaign: str | None = None
+    match: str | None = None
+
+
 class Bitrix24(msgspec.Struct, frozen=True, kw_only=True):
-    """How to read back from one Bitrix24 portal."""
+    """How to believe one Bitrix24 portal, and how to read back from it."""
 
     rest_url: str | None = None
-    application_token: str | None = None
+    application_token: str | tuple[str, ...] = ()
+    member_id: str | None = None
+    session_field: str | None = None  # UF_CRM_…; None: any of the usual names
+    sweep_minutes: float = 5
+    write_back: WriteBack = WriteBack()
+
+    @property
+    def application_tokens(self) -> tuple[str, ...]:
+        """The tokens that are believed: every outgoing webhook of a portal has its own."""
+        told = self.application_token
+        return (told,) if isinstance(told, str) else told
 
 
 class AmoCrm(msgspec.Struct, frozen=True, kw_only=True):
-    """How to read back from one amoCRM account."""
+    """How to believe one amoCRM account, and how to read back from it: by a long-lived token, or OAuth."""
 
     base_url: str | None = None
+    account_id: str | None = None
     access_token: str | None = None
+    client_id: str | None = None
+    client_secret: str | None = None
+    redirect_uri: str | None = None
+    refresh_token: str | None = None  # the first; the later ones are kept in the database
+    session_field: str | None = None  # id, code or name; None: any of the usual names
+    sweep_minutes: float = 5
+    write_back: WriteBack = WriteBack()
 
 
 class Goal(msgspec.Struct, frozen=True, kw_only=True):
-    """Which moment in the CRM is which goal: `on` is created, qualified, won, lost, stage:ID or status:ID."""
+    """Which moment in the CRM is which goal: `on` is created, qualified, won, lost, stage:ID or status:ID.
+
+    `funnel` is the id of the only funnel (pipeline) that counts. `value` is `sum` (the deal's), `field:NAME`,
+    a fixed sum such as `1500`, or a share of the deal's sum such as `30%`.
+    """
 
     on: str
     goal: str
+    funnel: str | None = None
+    value: str = "sum"
+
+
+# Without a word in the configuration a won deal is a payment.
+DEFAULT_GOALS = (Goal(on="won", goal="payment_success"),)
 
 
 class Site(msgspec.Struct, frozen=True, kw_only=True):
