@@ -4,7 +4,8 @@ ClosedloopError
 ├── CallerError            the sender can put it right (400; names the key)
 │   ├── MissingIdError     neither session_id nor ym_uid nor another identifier
 │   ├── TooLargeError      413
-│   └── UnknownKeyError    401
+│   ├── UnknownKeyError    401
+│   └── UntrustedError     403: a webhook that is forged, of a foreign account, or stale
 ├── OperatorError          our user must act: what, where, the command that helps
 │   ├── ConfigError        one or more mistakes in closedloop.toml or the environment
 │   ├── MigrationError     the database's schema is not the one this version needs
@@ -56,6 +57,19 @@ class UnknownKeyError(CallerError):
     """No credential in the request is a key of a site; never shows what was presented."""
 
     status = 401
+
+
+class UntrustedError(CallerError):
+    """A webhook that does not come from the site's own CRM, or came long ago; `kind` is what it is counted as.
+
+    `kind` is forged, foreign or stale.
+    """
+
+    status = 403
+
+    def __init__(self, kind: str, key: str, problem: str, *, shown: str = "") -> None:
+        self.kind = kind
+        super().__init__(key, problem, shown=shown)
 
 
 class OperatorError(ClosedloopError):

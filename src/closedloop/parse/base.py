@@ -1,14 +1,70 @@
-"""What an adapter of a CRM is: requests to ask and replies to read, as plain values, without any I/O."""
+"""What an adapter of a CRM is: webhooks to read, requests to ask and replies to read; plain values, no I/O."""
 
 from collections.abc import Generator, Mapping, Sequence
 from datetime import datetime
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Literal, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
-from closedloop.domain.deal import Deal
+from closedloop.domain.conversion import ReportedConversion
+from closedloop.domain.deal import Deal, Finding
 
 Result = TypeVar("Result")
+
+
+class CrmRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One webhook as the inbox keeps it: the raw query without the site's key, the body as it came."""
+
+    query: bytes = b""
+    content_type: str = ""
+    body: bytes = b""
+    received_at: datetime
+
+
+class Trust(msgspec.Struct, frozen=True, kw_only=True):
+    """What a webhook is believed by: whether the site's key came with it, and what its owner configured."""
+
+    has_key: bool
+    tokens: Sequence[str] = ()  # Bitrix24: application tokens
+    accounts: Sequence[str] = ()  # Bitrix24: member_id; amoCRM: account id and subdomain
+
+
+class Notice(msgspec.Struct, frozen=True, kw_only=True):
+    """What one webhook says of one deal.
+
+    `deal` is the deal as far as the webhook itself shows it, for an owner whose CRM cannot be asked; None when
+    it shows nothing. `findings` are what the webhook adds to what the CRM will say when asked.
+    """
+
+    deal_id: str
+    kind: Literal["changed", "deleted"]
+    deal: Deal | None = None
+    findings: tuple[Finding, ...] = ()
+
+
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """What one webhook says: notices of deals, and conversions that it reports in the hook's own keys."""
+
+    notices: Sequence[Notice] = ()
+    conversions: Sequence[ReportedConversion] = ()
+
+
+class Webhooks(Protocol):
+    """How to read the webhooks of one CRM."""
+
+    name: str
+    max_bytes: int
+
+    def check(self, request: CrmRequest, trust: Trust) -> None:
+        """Raise UntrustedError for a webhook that is forged, of a foreign account, or stale.
+
+        A body that cannot be read is nobody's forgery: it passes when the key came with the request.
+        """
+        ...
+
+    def read(self, request: CrmRequest) -> Reading:
+        """Return what a webhook says; nothing when it is about nothing of ours. Raises CallerError."""
+        ...
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
