@@ -60,7 +60,7 @@ class UnknownKeyError(CallerError):
 
 
 class UntrustedError(CallerError):
-    """A webhook that does not come from the site's own CRM, or came long ago; `kind` is what it is counted as.
+    """A webhook that is not of the site's own CRM, or is old; `kind` is what it is counted as.
 
     `kind` is forged, foreign or stale.
     """

@@ -1,4 +1,4 @@
-"""What an adapter of a CRM is: webhooks to read, requests to ask and replies to read; plain values, no I/O."""
+"""What an adapter of a CRM is: webhooks to read, requests to ask, replies to read; plain values, no I/O."""
 
 from collections.abc import Generator, Mapping, Sequence
 from datetime import datetime
@@ -32,8 +32,8 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True):
 class Notice(msgspec.Struct, frozen=True, kw_only=True):
     """What one webhook says of one deal.
 
-    `deal` is the deal as far as the webhook itself shows it, for an owner whose CRM cannot be asked; None when
-    it shows nothing. `findings` are what the webhook adds to what the CRM will say when asked.
+    `deal` is the deal as far as the webhook itself shows it, for an owner whose CRM cannot be asked; None
+    when it shows nothing. `findings` are what the webhook adds to what the CRM will say when asked.
     """
 
     deal_id: str
