@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from datetime import UTC, datetime
+from importlib import resources
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,8 @@ from closedloop.edge.cli.bench_process import Machine, Memory
 from closedloop.edge.cli.bench_run import CONNECTIONS, HttpRun, Report, Search, SqlRun
 from closedloop.edge.cli.bench_table import BEGIN, END, markdown, milliseconds, spread, whole, write_into
 from closedloop.errors import OperatorError
+from closedloop.parse.hit import read_hit
+from fix_ledger import NOW, SITE, Books
 
 PACKAGE = Path(closedloop.__file__).parent
 # For a sender's event id, for further identifiers, and while no session is known: not in this load.
@@ -192,3 +195,44 @@ def test_report_survives_as_json() -> None:
 
     assert msgspec.json.decode(encoded, type=Report) == REPORT
     assert json.loads(encoded)["machine"]["processor"] == "Quick CPU"
+
+
+def branches_of_hit() -> list[str]:
+    """Return the statements of hit.sql for a new and for a known session, pgbench's variables filled in."""
+    script = (resources.files("closedloop.edge.cli") / "bench" / "hit.sql").read_text()
+    plain = re.sub(r":(?:view|number)::bigint", "7", re.sub(r"(?m)^(?:--|\\set|begin;|end;).*$", "", script))
+    made, known = re.split(r"(?m)^\\(?:if .*|else|endif)$", plain)[1:3]
+    return [made, known.partition("\\gset")[2].replace(":session_row::bigint", "1")]
+
+
+def shape_of(node: object) -> object:
+    """Return a document without its values; what a view is called is a value, too."""
+    if isinstance(node, dict):
+        shapes = {re.sub(r"^(?:v7|h-7)", "view", key): shape_of(inner) for key, inner in node.items()}
+        return dict(sorted(shapes.items()))
+    return type(node).__name__
+
+
+def test_hit_by_pgbench_writes_what_the_product_writes(books: Books) -> None:
+    """A yardstick that does less than we do measures nothing."""
+    body = (
+        b'{"s":"default","i":"known-session","v":"visitor-1","k":{"ym_uid":"1712345678901234567"},'
+        b'"d":1795000000500,"h":[{"p":"v7","u":"https://shop.example/catalogue/7?utm_source=yandex","r":"",'
+        b'"a":1795000000000,"t":"Catalogue","s":[400],"g":[],"f":[]}]}'
+    )
+    visit = read_hit(body, received_at=NOW, bot=None)
+    hits = books.statements.hits
+    document = '{"ids": {"session_id": "known-session"}, "traffic": ["yandex", "cpc"]}'
+    assert books.add_session("by-pgbench", document=document) == "1"
+    books.add_session("known-session", document=document)
+
+    for statement in branches_of_hit():
+        books.sql.execute(statement.encode())
+    for session in ("known-session", "new-session"):
+        told = msgspec.structs.replace(visit, session_id=session)
+        books.run(lambda conn, told=told: hits.record(conn, SITE, [told]))
+
+    documents = dict(books.rows("select session_id, analytics_data from public.user_analytics"))
+    shapes = {session: shape_of(document) for session, document in documents.items()}
+    assert shapes["new-7"] == shapes["new-session"]
+    assert shapes["by-pgbench"] == shapes["known-session"]
