@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from closedloop.config import child_environment, read_config
+from closedloop.domain.goals import Goal
 from closedloop.errors import ConfigError
-from closedloop.settings import SIGNING_PREFIX, Config, Goal
+from closedloop.settings import SIGNING_PREFIX, Config
 from fix_tools import REPOSITORY
 
 SECRETS = {

@@ -6,6 +6,8 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from closedloop.domain.goals import Goal
+
 SITE_NAME = r"[a-z0-9][a-z0-9_-]{0,62}"
 FILE_NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}"
 MOMENTS = ("created", "qualified", "won", "lost")
@@ -36,6 +38,7 @@ class Bitrix24(msgspec.Struct, frozen=True, kw_only=True):
     application_token: str | tuple[str, ...] = ()
     member_id: str | None = None
     session_field: str | None = None  # UF_CRM_…; None: any of the usual names
+    private_address: bool = False  # the portal stands in a private network, and that is meant
     sweep_minutes: float = 5
     write_back: WriteBack = WriteBack()
 
@@ -57,25 +60,9 @@ class AmoCrm(msgspec.Struct, frozen=True, kw_only=True):
     redirect_uri: str | None = None
     refresh_token: str | None = None  # the first; the later ones are kept in the database
     session_field: str | None = None  # id, code or name; None: any of the usual names
+    private_address: bool = False
     sweep_minutes: float = 5
     write_back: WriteBack = WriteBack()
-
-
-class Goal(msgspec.Struct, frozen=True, kw_only=True):
-    """Which moment in the CRM is which goal: `on` is created, qualified, won, lost, stage:ID or status:ID.
-
-    `funnel` is the id of the only funnel (pipeline) that counts. `value` is `sum` (the deal's), `field:NAME`,
-    a fixed sum such as `1500`, or a share of the deal's sum such as `30%`.
-    """
-
-    on: str
-    goal: str
-    funnel: str | None = None
-    value: str = "sum"
-
-
-# Without a word in the configuration a won deal is a payment.
-DEFAULT_GOALS = (Goal(on="won", goal="payment_success"),)
 
 
 class Site(msgspec.Struct, frozen=True, kw_only=True):
