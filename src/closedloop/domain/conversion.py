@@ -42,7 +42,7 @@ class Conversion(msgspec.Struct, frozen=True, kw_only=True):
     currency: str
     occurred_at: datetime
     received_at: datetime
-    webhook_id: UUID
+    webhook_id: UUID | None  # None: the CRM was asked
     identifiers: tuple["Identifier", ...] = ()
 
 

@@ -60,10 +60,10 @@ with item as materialized (
     insert into closedloop.webhook (
            site, webhook_id, source, received_at, method, query, content_type, user_agent, body, outcome)
     select %(site)s, webhook_id, source, received_at, method, decode(query, 'base64'), content_type, user_agent,
-           decode(body, 'base64'), 'accepted'
+           decode(body, 'base64'), outcome
       from json_to_recordset(%(webhooks)s::json) as webhook (
            webhook_id uuid, source text, received_at timestamptz, method text, query text,
-           content_type text, user_agent text, body text)
+           content_type text, user_agent text, body text, outcome text)
     on conflict do nothing
 ), waits as (
     insert into closedloop.waiting (site, kind, value, waiter_id)

@@ -42,6 +42,7 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     occurred_at: datetime
     received_at: datetime
     told_at: datetime
+    cancelled_at: datetime | None
     revision: int
     session_row: str | None
     rule: str | None
@@ -68,7 +69,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     occurred_at: datetime
     received_at: datetime
     told_at: datetime
-    webhook_id: UUID
+    webhook_id: UUID | None
     image: GoalImage
 
 
@@ -215,7 +216,7 @@ _EVENT = """
 
 _KNOWN = """
     select conversion_id, goal, deal_id, dedup_rule, value, currency, occurred_at, received_at, told_at,
-           revision, session_row, rule,
+           cancelled_at, revision, session_row, rule,
            jsonb_strip_nulls(jsonb_build_object(
                'session_id', session_id, 'ym_uid', ym_uid, 'ym_uid_low', ym_uid_low,
                'ym_uid_high', ym_uid_high, 'yclid', yclid, 'identifiers', identifiers)) as search

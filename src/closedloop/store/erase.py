@@ -74,6 +74,13 @@ _FORGET = [
      where site = %(site)s and lead_id = any(%(leads)s)
     """,
     """
+    update closedloop.deal
+       set sealed = '', findings = '[]'
+     where site = %(site)s
+       and deal_id in (select deal_id from closedloop.conversion
+                        where site = %(site)s and conversion_id = any(%(conversions)s))
+    """,
+    """
     update closedloop.conversion
        set session_id = null, ym_uid = null, ym_uid_low = null, ym_uid_high = null, yclid = null,
            identifiers = null

@@ -31,6 +31,7 @@ class Imaged(msgspec.Struct, frozen=True, kw_only=True):
     value: Decimal
     currency: str
     occurred_at: datetime
+    is_cancelled: bool = False  # its goal must not stand in the list
 
     def image(self) -> GoalImage:
         """Return the goal as it has to stand in the session's list."""
@@ -61,8 +62,15 @@ _REPLACE = """
      where $site_is and u.id = %(session_row)s::$id_type
 """
 
+_REMOVE = """
+    update public.user_analytics u
+       set analytics_data = $removed
+     where $site_is and u.id = %(session_row)s::$id_type
+"""
+
 _MATCHED = """
-    select conversion_id, session_row, goal, deal_id, value, currency, occurred_at
+    select conversion_id, session_row, goal, deal_id, value, currency, occurred_at,
+           cancelled_at is not null as is_cancelled
       from closedloop.conversion
      where site = %(site)s and conversion_id = %(conversion_id)s and state = 'matched'
 """
@@ -77,7 +85,8 @@ _CHUNK_END = """
 """
 
 _MISSING = """
-    select c.conversion_id, c.session_row, c.goal, c.deal_id, c.value, c.currency, c.occurred_at
+    select c.conversion_id, c.session_row, c.goal, c.deal_id, c.value, c.currency, c.occurred_at,
+           c.cancelled_at is not null as is_cancelled
       from closedloop.conversion c
       join public.user_analytics u
         on $site_is and u.id = c.session_row::$id_type
@@ -85,10 +94,15 @@ _MISSING = """
        and not c.conversion_id = any(%(refused)s::uuid[])
        and c.conversion_id >= %(from)s and c.conversion_id < %(before)s
        and $fits
-       and not coalesce($document #> '{target_actions,yandex_goals_triggered}'
-                        @> jsonb_build_array(jsonb_build_object(
-                                'conversion_id', c.conversion_id,
-                                'value', c.value, 'currency', c.currency)), false)
+       and case when c.cancelled_at is null
+                then not coalesce($document #> '{target_actions,yandex_goals_triggered}'
+                                  @> jsonb_build_array(jsonb_build_object(
+                                          'conversion_id', c.conversion_id,
+                                          'value', c.value, 'currency', c.currency)), false)
+                else coalesce($document #> '{target_actions,yandex_goals_triggered}'
+                              @> jsonb_build_array(
+                                      jsonb_build_object('conversion_id', c.conversion_id)), false)
+           end
      order by c.session_row, c.conversion_id
      limit 500
 """
@@ -98,13 +112,14 @@ class Images:
     """The statements over goal lists, written for one shape of public.user_analytics."""
 
     def __init__(self, table: SessionTable) -> None:
-        self.place, self.add, self.replace, self.missing = (
-            fill(statement, table) for statement in (_PLACE, _ADD, _REPLACE, _MISSING)
+        self.place, self.add, self.replace, self.remove, self.missing = (
+            fill(statement, table) for statement in (_PLACE, _ADD, _REPLACE, _REMOVE, _MISSING)
         )
 
     async def put_image(self, conn: AsyncConnection[Any], site: str, wanted: Imaged) -> bool:
         """Make the session's list hold this conversion exactly as the ledger has it; True when it changed.
 
+        A cancelled one is taken out of the list.
         Locks the session's row until the caller's transaction ends, and waits for whoever holds it. A row
         that is gone, or has something else where the list belongs, is left alone. Repeatable.
         """
@@ -115,11 +130,15 @@ class Images:
             row = await cursor.fetchmany(1)
             if not row:
                 return False
-            if row[0] is None:
-                await cursor.execute(self.add, {**where, "images": f"[{image}]"})
-            else:
-                path = ["target_actions", "yandex_goals_triggered", str(row[0])]
+            path = ["target_actions", "yandex_goals_triggered", str(row[0])]
+            if row[0] is not None and wanted.is_cancelled:
+                await cursor.execute(self.remove, {**where, "path": path})
+            elif row[0] is not None:
                 await cursor.execute(self.replace, {**where, "path": path, "image": image})
+            elif wanted.is_cancelled:
+                return False
+            else:
+                await cursor.execute(self.add, {**where, "images": f"[{image}]"})
             return cursor.rowcount > 0
 
     async def chunk_end(self, conn: AsyncConnection[Any], site: str, before: UUID, rows: int) -> UUID:
@@ -131,7 +150,10 @@ class Images:
     async def find_missing(
         self, conn: AsyncConnection[Any], site: str, start: UUID, before: UUID, refused: Sequence[UUID] = ()
     ) -> Sequence[Imaged]:
-        """Return up to 500 matched conversions here whose goal, with its present value, is not listed."""
+        """Return up to 500 matched conversions here whose goal, with its present value, is not listed.
+
+        And those that are cancelled and still are.
+        """
         async with conn.cursor(row_factory=class_row(Imaged)) as cursor:
             await cursor.execute(
                 self.missing, {"site": site, "from": start, "before": before, "refused": list(refused)}

@@ -1,13 +1,12 @@
 """The journal: what happened to a conversion and because of which webhook; append only."""
 
 from collections.abc import Mapping
-from typing import Any
+from datetime import datetime
+from typing import Any, Protocol
 from uuid import UUID
 
 import msgspec
 from psycopg import AsyncConnection
-
-from closedloop.domain.conversion import Conversion
 
 _NOTE = """
     insert into closedloop.journal (site, conversion_id, at, kind, webhook_id, detail)
@@ -15,11 +14,32 @@ _NOTE = """
 """
 
 
+class Because(Protocol):
+    """When something happened, and the webhook that made it happen; None when a CRM was asked."""
+
+    @property
+    def received_at(self) -> datetime:
+        """The moment."""
+        ...
+
+    @property
+    def webhook_id(self) -> UUID | None:
+        """The webhook."""
+        ...
+
+
+class Occasion(msgspec.Struct, frozen=True, kw_only=True):
+    """A reason that is no conversion."""
+
+    received_at: datetime
+    webhook_id: UUID | None = None
+
+
 async def note(
     conn: AsyncConnection[Any],
     site: str,
     conversion_id: UUID,
-    because: Conversion,
+    because: Because,
     kind: str,
     detail: Mapping[str, str],
 ) -> None:

@@ -123,6 +123,7 @@ def _document_fragments() -> Mapping[str, str]:
         "document": document,
         "appended": Template(_APPENDED).substitute(document=document),
         "replaced": f"jsonb_set({document}, %(path)s::text[], %(image)s::jsonb)",
+        "removed": f"{document} #- %(path)s::text[]",
         "fits": Template(_FITS).substitute(document=document),
         "visit_document": document,
         "document_is_odd": f"not ({Template(_FITS_ALL).substitute(document='document')})",
@@ -141,6 +142,7 @@ def _json_fragments() -> Mapping[str, str]:
         "document": document,
         "appended": _with_goals(f"{flagged}::json", Template(_JSON_APPENDED).substitute(goals=goals)),
         "replaced": _with_goals(_ACTIONS, Template(_JSON_REPLACED).substitute(goals=goals)),
+        "removed": _with_goals(_ACTIONS, Template(_JSON_REMOVED).substitute(goals=goals)),
         "fits": Template(_JSON_FITS).substitute(readable=readable, huge=HUGE_NUMBER, fits=fits),
         # Only rows that the tracker has made: to write a script's own document anew would change its text.
         "visit_document": Template(_JSON_VISIT).substitute(readable=readable),
@@ -300,3 +302,7 @@ _JSON_REPLACED = """(select '[' || string_agg(
                    case goal.place when (%(path)s::text[])[3]::bigint + 1 then %(image)s::jsonb::text
                         else goal.value::text end, ', ' order by goal.place) || ']'
               from json_array_elements($goals) with ordinality as goal (value, place))"""
+
+_JSON_REMOVED = """(select '[' || coalesce(string_agg(goal.value::text, ', ' order by goal.place), '') || ']'
+              from json_array_elements($goals) with ordinality as goal (value, place)
+             where goal.place <> (%(path)s::text[])[3]::bigint + 1)"""

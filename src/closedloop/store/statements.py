@@ -9,6 +9,8 @@ from closedloop.store.hits import Hits
 from closedloop.store.images import Images
 from closedloop.store.latest import Arrivals
 from closedloop.store.leads import Leads
+from closedloop.store.origins import Origins
+from closedloop.store.restate import Restater
 from closedloop.store.sessions import SessionTable
 from closedloop.store.settle import Settler
 from closedloop.store.waiting import Waiting
@@ -25,7 +27,9 @@ class Statements:
         self.hits = Hits(table)
         self.leads = Leads(table)
         self.arrivals = Arrivals(table)
+        self.origins = Origins(table)
         self.settler = Settler(self.ledger, self.waiting, windows)
+        self.restater = Restater(self.settler)
 
 
 class Shape:

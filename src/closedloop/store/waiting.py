@@ -52,7 +52,7 @@ _KNOWN = """
 
 _FOUND = """
     select i.conversion_id, session.session_row, session.rule, i.goal, i.deal_id, i.value, i.currency,
-           i.occurred_at
+           i.occurred_at, i.cancelled_at is not null as is_cancelled
       from closedloop.conversion i
      cross join lateral ($find_session) session
      where i.site = %(site)s and i.state = 'unmatched' and i.conversion_id = any(%(candidates)s)
