@@ -9,11 +9,13 @@ ClosedloopError
 ├── OperatorError          our user must act: what, where, the command that helps
 │   ├── ConfigError        one or more mistakes in closedloop.toml or the environment
 │   ├── MigrationError     the database's schema is not the one this version needs
-│   └── NotAdoptedError    public.user_analytics is somebody's and was not adopted yet
+│   ├── NotAdoptedError    public.user_analytics is somebody's and was not adopted yet
+│   └── CrmRefusedError    a CRM refuses us until its owner acts: rights, plan, token
 ├── TransientError         again later; `retry_after` in seconds
 │   ├── DatabaseAwayError      no connection, restarting, read-only, full, out of connections
 │   ├── DatabaseConflictError  two transactions stood in each other's way; at once again
-│   └── BusyError              the queue of the writer is full
+│   ├── BusyError              the queue of the writer is full
+│   └── CrmAwayError           a CRM does not answer, or asks for fewer calls
 └── DatabaseRefusedError   the database refuses this one row, whoever asks and however often
 """
 
@@ -92,6 +94,10 @@ class NotAdoptedError(OperatorError):
     """A `public.user_analytics` that is not ours stands there and `closedloop adopt` has not run."""
 
 
+class CrmRefusedError(OperatorError):
+    """A CRM refuses us, and will until its owner acts; the sentence says how."""
+
+
 class TransientError(ClosedloopError):
     """It may succeed later; `retry_after` is in seconds."""
 
@@ -110,6 +116,10 @@ class DatabaseConflictError(TransientError):
 
 class BusyError(TransientError):
     """More conversions wait for the database than we keep in memory."""
+
+
+class CrmAwayError(TransientError):
+    """A CRM that does not answer, answers with an error of its own, or wants fewer calls."""
 
 
 class DatabaseRefusedError(ClosedloopError):

@@ -63,14 +63,34 @@ RESTORED = Counter(
 STAGE_FAILURES = Counter(
     "closedloop_stage_failures", "Rounds of a loop that ended in an error.", ["stage"], registry=REGISTRY
 )
+CRM_CALLS = Counter(
+    "closedloop_crm_calls", "Calls of a CRM's API by what came back.", ["crm", "result"], registry=REGISTRY
+)
+CRM_REFUSES = Gauge(
+    "closedloop_crm_refuses",
+    "1 while a CRM refuses us until its owner acts.",
+    ["site", "crm"],
+    registry=REGISTRY,
+)
+DEALS_READ = Counter(
+    "closedloop_deals_read",
+    "Deals that a CRM showed us, by how they came.",
+    ["crm", "how"],
+    registry=REGISTRY,
+)
 
-HIDDEN_NAMES = r"apikey|x-webhook-key|access_token|application_token|password|secret"
+HIDDEN_NAMES = (
+    r"apikey|x-webhook-key|access_token|refresh_token|client_secret"
+    r"|application_token|password|secret|rest_url"
+)
 MASKED = re.compile(
     # In an address; elsewhere the bare words are too common.
     r"((?<![\w-])(?:key|token)=)[^&\s]+"
     # In an address, a libpq conninfo, a header, a printed table.
     rf"|((?<![\w-])(?:{HIDDEN_NAMES})['\"]?\s*[:=]\s*['\"]?)(?:(?<=')(?:[^'\\]|\\.)+|[^&\s]+)"
     r"|(\bbearer\s+)\S+|(\bbasic\s+)[\w+/-]{8,}={0,2}|(\bwhsec_)\S+"
+    # The code of an incoming webhook of Bitrix24.
+    r"|(/rest/[0-9]+/)[A-Za-z0-9]{8,}"
     # A password may hold an @ that nobody escaped: up to the last one.
     r"|(://[^:/@\s]*:)\S+(?=@)",
     re.IGNORECASE,

@@ -8,6 +8,7 @@ import msgspec
 
 from closedloop.domain.conversion import ReportedConversion
 from closedloop.domain.deal import Deal, Finding
+from closedloop.domain.exchange import Reply, Request
 
 Result = TypeVar("Result")
 
@@ -65,22 +66,6 @@ class Webhooks(Protocol):
     def read(self, request: CrmRequest) -> Reading:
         """Return what a webhook says; nothing when it is about nothing of ours. Raises CallerError."""
         ...
-
-
-class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """One call of a CRM's API; `path` is below the configured address, without a slash in front."""
-
-    method: str
-    path: str
-    query: Sequence[tuple[str, str]] = ()
-    body: Mapping[str, object] | None = None  # JSON
-
-
-class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """What came back: only replies that the client takes for a success reach an adapter."""
-
-    status: int
-    body: bytes
 
 
 # A conversation: yields requests, is sent the reply to each, returns what it was about.

@@ -13,7 +13,7 @@ import structlog
 from closedloop.domain.conversion import Conversion, Identifier, ReportedConversion
 from closedloop.domain.ids import MESSENGER_CODE
 from closedloop.domain.lead import Lead, lead_key
-from closedloop.errors import ClosedloopError, DatabaseRefusedError, TransientError
+from closedloop.errors import ClosedloopError, DatabaseAwayError, DatabaseRefusedError, TransientError
 from closedloop.parse.crm.tilda import TildaLead
 from closedloop.settings import Site
 from closedloop.stages import clock
@@ -33,6 +33,10 @@ DRAIN_S = 0.5
 UnitWriter = Writer[Unit, list[Settled]]
 
 log = structlog.get_logger()
+
+
+# amoCRM waits two seconds (docs/protocols/amocrm.md, 1.2); what is later is in the spool.
+CRM_PATIENCE_S = 1.2
 
 
 class RawWebhook(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +108,23 @@ class Intake:
         )
         await self.record(Unit(site=site.name, webhook=self.kept(webhook_id, raw), lead=lead))
 
+    async def take_webhook(self, site: Site, raw: RawWebhook) -> None:
+        """Keep a webhook durably that is worked on afterwards, within the patience of the least patient CRM.
+
+        Raises TransientError after it is in the spool, OSError when not even that takes it.
+        """
+        unit = Unit(site=site.name, webhook=self.kept(clock.new_id(), raw, outcome="waiting"))
+        try:
+            async with asyncio.timeout(CRM_PATIENCE_S):
+                await self.writer.submit(unit)
+        except TransientError:
+            await self.keep(unit)
+            raise
+        except TimeoutError:
+            # It may be committed yet: its id makes it one.
+            await self.keep(unit)
+            raise DatabaseAwayError("the database did not commit in time") from None
+
     async def record(self, unit: Unit) -> list[Settled]:
         """Record one unit durably, in the database or else in the spool: then raises TransientError."""
         try:
@@ -135,7 +156,7 @@ class Intake:
             conversions=[self.complete(site, raw.received_at, webhook_id, one) for one in told],
         )
 
-    def kept(self, webhook_id: UUID, raw: RawWebhook) -> KeptWebhook:
+    def kept(self, webhook_id: UUID, raw: RawWebhook, *, outcome: str = "accepted") -> KeptWebhook:
         """Return a webhook as the inbox keeps it: what people typed is sealed."""
         return KeptWebhook(
             webhook_id=webhook_id,
@@ -146,6 +167,7 @@ class Intake:
             content_type=raw.content_type,
             user_agent=raw.user_agent,
             body=self.sealer.seal(raw.body) if raw.body else b"",
+            outcome=outcome,
         )
 
     def complete(

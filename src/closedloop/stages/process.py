@@ -10,6 +10,7 @@ import structlog
 from closedloop.errors import DatabaseAwayError
 from closedloop.settings import Config
 from closedloop.stages.collector import HitRecorder, HitWriter
+from closedloop.stages.crms import Crms
 from closedloop.stages.images import ImageKeeper
 from closedloop.stages.intake import Intake, UnitWriter
 from closedloop.stages.matching import Matcher
@@ -44,6 +45,7 @@ class Process:
         self.matcher = Matcher(self.pool, self.shape, self.keeper, names)
         self.spool = Spool(config.data_dir / "spool.sqlite3")
         self.intake = Intake(self.writer, self.keeper, self.spool, Sealer(config.deployment_key))
+        self.crms = Crms(config.sites, self.intake, self.keeper, self.shape)
         self.writing: list[asyncio.Task[None]] = []
         self.loops: list[asyncio.Task[None]] = []
 
@@ -57,6 +59,8 @@ class Process:
         if self.worker:
             self.begin(self.matcher.run(), "matching")
             self.begin(self.keeper.run(), "images")
+            for name, loop in self.crms.loops():
+                self.begin(loop, name)
         DATABASE_UP.set_function(lambda: float(self.writer.away is None))
         try:
             await asyncio.wait_for(self.writer.connected.wait(), FIRST_CONNECT_S)
@@ -79,6 +83,7 @@ class Process:
         for writing in self.writing:
             writing.cancel()
         await self.intake.close()
+        await self.crms.close()
         await self.pool.close(timeout=1)
         self.spool.close()
 

@@ -114,7 +114,7 @@ def run_pgbench(server: OwnServer, name: str, sessions: int, body: int, load: tu
     with psycopg.connect(postmaster.conninfo, autocommit=True) as conn:
         script.write_bytes(fill(text, read_session_table_now(conn), body="a7" * body))
     told = ""
-    # A busy machine may need a second for the connections alone: then the time was too short, not the work wrong.
+    # A busy machine may need a second for the connections alone: then the time was too short.
     for length in (seconds, seconds * 10):
         told = output_of(
             [

@@ -18,6 +18,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 from closedloop.config import read_config
 from closedloop.edge.cli.database import database_of
+from closedloop.edge.cli.doctor_check import FAIL, OK, WARN, Check
+from closedloop.edge.cli.doctor_crm import crm_checks
 from closedloop.edge.http.keys import is_supabase_key
 from closedloop.errors import ClosedloopError, ConfigError, MigrationError, OperatorError
 from closedloop.settings import SIGNING_PREFIX, Config
@@ -36,7 +38,6 @@ from closedloop.store.database import translated
 from closedloop.store.migrate import pending
 from closedloop.store.spool import Spool
 
-OK, WARN, FAIL = "ok", "warn", "fail"
 MARKS = {OK: "✓", WARN: "!", FAIL: "✗"}
 
 # A key of so many characters, so many of them different, is weak; with half of either it is none.
@@ -57,15 +58,6 @@ TRANSACTION_PORT = 6543
 LOOPBACK = ("localhost", "127.", "::1", "/")
 OF_SERVER = ("writes", "clock", "size", "connections", "encryption", "pooler")
 OF_SCHEMA = ("rights", "row level security", "migrations", "sessions", "REST API", "sessions in public")
-
-
-class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that was looked at; `mend` is empty when there is nothing to mend."""
-
-    check: str
-    state: str
-    seen: str
-    mend: str = ""
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,6 +103,8 @@ def examine(wanted: Wanted) -> Iterator[Check]:
         mend = "correct DATABASE_URL or the data folder"
         yield Check(check="database", state=FAIL, seen=str(error), mend=mend)
         yield from not_checked("database", (*OF_SERVER, *OF_SCHEMA))
+        return
+    yield from crm_checks(wanted.config, wanted.data_dir)
 
 
 def not_checked(reason: str, names: Sequence[str]) -> Iterator[Check]:

@@ -27,6 +27,8 @@ port = click.option(
     show_default=True,
     help="Port to listen on; 0 takes a free one.",
 )
+site = click.option("--site", default="default", show_default=True, help="The site.")
+crm = click.option("--crm", help="Only this CRM: bitrix24 or amocrm.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print data as JSON.")
 
 
@@ -108,7 +110,7 @@ def migrate(**told: Any) -> None:  # noqa: ANN401 - the options above
 
 
 @app.command()
-@click.option("--site", default="default", show_default=True, help="The site.")
+@site
 @click.option("--session", help="A session id.")
 @click.option("--visitor", help="A visitor's id (ta_user_id).")
 @click.option("--ym-uid", help="Metrica's ClientID.")
@@ -174,6 +176,62 @@ def inspect(source: str, file: Path, config: Path | None) -> None:
     from closedloop.edge.cli.inspect import run
 
     raise SystemExit(run(source, file, config))
+
+
+@app.command()
+@site
+@crm
+@click.option("--since", help="Also what changed since this day, such as 2026-11-01.")
+@click.option("--all", "all_deals", is_flag=True, help="Look at every deal with a conversion again.")
+@data_dir
+@config
+@as_json
+def sweep(since: str | None, **told: Any) -> None:  # noqa: ANN401 - the options above
+    """Read now what a CRM has not told; the server does it by itself at intervals.
+
+    \b
+    Example: closedloop sweep --since 2026-11-01
+    """  # noqa: D301 - \b is click's own mark
+    from closedloop.edge.cli.sweep import Wanted, day, run
+
+    raise SystemExit(run(Wanted(since=None if since is None else day(since), **told)))
+
+
+@app.command()
+@click.option("--from", "start", required=True, help="First day of the period, such as 2026-11-01.")
+@click.option("--to", "end", required=True, help="Last day of the period, such as 2026-11-30.")
+@site
+@crm
+@data_dir
+@config
+@as_json
+def reconcile(**told: Any) -> None:  # noqa: ANN401 - the options above
+    """Compare the CRM's deals of a period with ours, one by one; exit code 1 when anything is missing.
+
+    \b
+    Example: closedloop reconcile --from 2026-11-01 --to 2026-11-30
+    """  # noqa: D301 - \b is click's own mark
+    from closedloop.edge.cli.reconcile import Wanted, run
+
+    raise SystemExit(run(Wanted(**told)))
+
+
+@app.command()
+@site
+@click.option("--source", help="Only of this sender, such as bitrix24.")
+@click.option("--dry-run", is_flag=True, help="Only show what could not be read, and why.")
+@data_dir
+@config
+@as_json
+def replay(**told: Any) -> None:  # noqa: ANN401 - the options above
+    """Work again on webhooks that could not be read, once the reason is mended.
+
+    \b
+    Example: closedloop replay --dry-run
+    """  # noqa: D301 - \b is click's own mark
+    from closedloop.edge.cli.replay import Wanted, run
+
+    raise SystemExit(run(Wanted(**told)))
 
 
 @app.command()

@@ -11,12 +11,15 @@ from litestar.datastructures import State
 from closedloop.edge.http.check import check_data, check_page, check_script, check_style
 from closedloop.edge.http.collect import PATH as COLLECT_PATH
 from closedloop.edge.http.collect import Collect
+from closedloop.edge.http.crm_webhooks import PATH as CRM_PATH
+from closedloop.edge.http.crm_webhooks import CrmWebhook
 from closedloop.edge.http.health import healthz, metrics, readyz
 from closedloop.edge.http.hook import PATH as HOOK_PATH
 from closedloop.edge.http.hook import Hook
 from closedloop.edge.http.keys import Keyring
 from closedloop.edge.http.openapi import openapi
 from closedloop.edge.http.recent import Recent
+from closedloop.edge.http.reconcile import reconcile
 from closedloop.edge.http.tracker import PATH as SCRIPT_PATH
 from closedloop.edge.http.tracker import TrackerScript
 from closedloop.edge.http.webhooks import PATH as TILDA_PATH
@@ -39,6 +42,7 @@ def make_app(process: Process) -> ASGIApp:
     tracker = TrackerScript(config.tracker)
     keyring = Keyring(config.sites.values())
     tilda = TildaWebhook(config.sites, keyring, process.intake)
+    crm = CrmWebhook(config.sites, keyring, process.intake)
     raw: Mapping[str, ASGIApp] = {
         HOOK_PATH: Hook(keyring, process.intake, process.shape),
         COLLECT_PATH: collect,
@@ -50,18 +54,23 @@ def make_app(process: Process) -> ASGIApp:
         rest = Litestar(
             route_handlers=[
                 *(healthz, readyz, metrics, openapi),
-                *(check_page, check_script, check_style, check_data),
+                *(check_page, check_script, check_style, check_data, reconcile),
             ],
             state=State({"process": process, "recent": recent, "keyring": keyring}),
             openapi_config=None,
             logging_config=None,
         )
 
+    def native(path: str) -> ASGIApp:
+        if TILDA_PATH.fullmatch(path):
+            return tilda
+        return crm if CRM_PATH.fullmatch(path) else rest
+
     async def application(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 - ASGI
         handler: ASGIApp = rest
         if scope["type"] == "http":
             path = scope["path"].rstrip("/")
-            handler = raw.get(path) or (tilda if TILDA_PATH.fullmatch(path) else rest)
+            handler = raw.get(path) or native(path)
         await handler(scope, receive, send)
 
     return application

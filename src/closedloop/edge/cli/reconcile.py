@@ -1,0 +1,81 @@
+"""`closedloop reconcile`: the proof that no deal was lost, or the list of those that were."""
+
+import asyncio
+import sys
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from closedloop.domain.reconcile import WRONG, Comparison, period
+from closedloop.edge.cli.crm_process import asked_crms, crm_process
+from closedloop.stages.crms import Crm
+from closedloop.stages.reconcile import Reconciler
+
+WORDS = {
+    "missing": "won there, not here",
+    "extra": "here, not there",
+    "value": "different sums",
+    "no_session": "no session",
+}
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """What `reconcile` is asked for; both days belong to the period, in the site's time zone."""
+
+    start: str
+    end: str
+    site: str = "default"
+    crm: str | None = None
+    config: Path | None = None
+    data_dir: Path | None = None
+    as_json: bool = False
+
+
+def run(wanted: Wanted) -> int:
+    """Compare, print, and return the exit code: 1 when anything is missing, too much or of another sum."""
+    compared = asyncio.run(compare_all(wanted))
+    if wanted.as_json:
+        sys.stdout.write(msgspec.json.encode(compared).decode() + "\n")
+    else:
+        for name, comparison in compared.items():
+            show(name, comparison)
+    return 0 if all(comparison.is_complete for comparison in compared.values()) else 1
+
+
+async def compare_all(wanted: Wanted) -> dict[str, Comparison]:
+    """Return the comparison with every CRM that is meant, by its name."""
+    async with crm_process(wanted.config, wanted.data_dir) as (settings, process):
+        crms = asked_crms(process, wanted.site, wanted.crm)
+        start, end = period(wanted.start, wanted.end, settings.sites[wanted.site].zone)
+        return {crm.name: await compare_one(crm, start, end, quiet=wanted.as_json) for crm in crms}
+
+
+async def compare_one(crm: Crm, start: datetime, end: datetime, *, quiet: bool) -> Comparison:
+    """Return the comparison with one CRM, with a bar on standard error."""
+    assert crm.client is not None  # noqa: S101 - `asked_crms` gives no other
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bars:
+        bar = bars.add_task(crm.name, total=None)
+        return await Reconciler(crm.book, crm.client).compare(
+            start, end, lambda seen, total: bars.update(bar, completed=seen, total=total)
+        )
+
+
+def show(name: str, comparison: Comparison) -> None:
+    """Print one comparison: the verdict first, then the deals."""
+    console = Console()
+    wrong = sum(one.kind in WRONG for one in comparison.differences)
+    verdict = "[green]nothing is missing[/]" if comparison.is_complete else f"[red]{wrong} differ[/]"
+    console.print(
+        f"{name}: {comparison.in_crm} goals reached there, {comparison.here} of them here; {verdict}."
+    )
+    if not comparison.differences:
+        return
+    table = Table("deal", "goal", "what", "in the CRM", "here", "why")
+    for one in sorted(comparison.differences, key=lambda one: (one.kind not in WRONG, one.kind, one.deal_id)):
+        table.add_row(one.deal_id, one.goal, WORDS[one.kind], one.in_crm or "-", one.here or "-", one.why)
+    console.print(table)
