@@ -1,5 +1,6 @@
 """All settings of a deployment as frozen structs; reads neither files nor the environment."""
 
+import re
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,6 +15,8 @@ MOMENTS = ("created", "qualified", "won", "lost")
 MOMENT_BY_ID = r"(?:stage|status):\S+"
 GOAL_VALUE = r"sum|field:\S.*|[0-9]{1,12}(?:\.[0-9]{1,4})?%?"
 MAX_DEDUP_HOURS = 366 * 24
+# `alfashop` of https://alfashop.amocrm.ru; a machine of one's own (127.0.0.1, localhost) names no account.
+_ACCOUNT_HOST = re.compile(r"https?://([a-z0-9-]+)\.(?:[a-z0-9-]+\.)+[a-z]{2,}(?=[:/]|$)", re.IGNORECASE)
 # A webhook key that begins so is the secret of Standard Webhooks signatures, base64 of at least so many bytes
 # (docs/protocols/standard-webhooks.md, 1).
 SIGNING_PREFIX = "whsec_"
@@ -63,6 +66,12 @@ class AmoCrm(msgspec.Struct, frozen=True, kw_only=True):
     private_address: bool = False
     sweep_minutes: float = 5
     write_back: WriteBack = WriteBack()
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """What the account is called in its webhooks: its id, and the first name of its address."""
+        named = _ACCOUNT_HOST.match(self.base_url or "")
+        return tuple(filter(None, (self.account_id, named[1] if named else None)))
 
 
 class Site(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ import msgspec
 from closedloop.config import read_sites
 from closedloop.domain.conversion import ReportedConversion
 from closedloop.domain.money import decimal_text
+from closedloop.edge.cli.inspect_amocrm import inspect_amocrm
 from closedloop.edge.http.keys import Keyring, presented_keys, refusal
 from closedloop.edge.http.webhooks import PATH, site_in, tokens
 from closedloop.errors import CallerError, OperatorError
@@ -19,7 +20,7 @@ from closedloop.parse.crm.tilda import TildaLead, presented_in_body, read_tilda
 from closedloop.settings import Site
 from closedloop.stages import clock
 
-SOURCES = ("generic", "tilda")
+SOURCES = ("amocrm", "generic", "tilda")
 WRONG_USE = 2
 
 
@@ -41,6 +42,8 @@ def run(source: str, file: Path, config: Path | None) -> int:
         raw = _bytes_of(file)
         if source == "tilda":
             told = inspect_tilda(raw, sites=sites)
+        elif source == "amocrm":
+            told = inspect_amocrm(recorded_request(raw), sites=sites)
         else:
             told = inspect_generic(raw, now=clock.now(), sites=sites)
     except OperatorError as error:
