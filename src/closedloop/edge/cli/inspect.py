@@ -12,6 +12,7 @@ from closedloop.config import read_sites
 from closedloop.domain.conversion import ReportedConversion
 from closedloop.domain.money import decimal_text
 from closedloop.edge.cli.inspect_amocrm import inspect_amocrm
+from closedloop.edge.cli.inspect_bitrix24 import inspect_bitrix24
 from closedloop.edge.http.keys import Keyring, presented_keys, refusal
 from closedloop.edge.http.webhooks import PATH, site_in, tokens
 from closedloop.errors import CallerError, OperatorError
@@ -20,7 +21,7 @@ from closedloop.parse.crm.tilda import TildaLead, presented_in_body, read_tilda
 from closedloop.settings import Site
 from closedloop.stages import clock
 
-SOURCES = ("amocrm", "generic", "tilda")
+SOURCES = ("amocrm", "bitrix24", "generic", "tilda")
 WRONG_USE = 2
 
 
@@ -44,6 +45,8 @@ def run(source: str, file: Path, config: Path | None) -> int:
             told = inspect_tilda(raw, sites=sites)
         elif source == "amocrm":
             told = inspect_amocrm(recorded_request(raw), sites=sites)
+        elif source == "bitrix24":
+            told = inspect_bitrix24(recorded_request(raw), sites=sites)
         else:
             told = inspect_generic(raw, now=clock.now(), sites=sites)
     except OperatorError as error:

@@ -1,6 +1,5 @@
 """The webhook of the contract: a request's bytes to the conversions that it reports."""
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -9,8 +8,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from closedloop.domain.conversion import DEFAULT_GOAL, ReportedConversion
-from closedloop.domain.ids import CLICK_IDS, MAX_CLICK_ID, MESSENGER_CODE, find_code
+from closedloop.domain.conversion import ReportedConversion
 from closedloop.errors import CallerError, MissingIdError
 from closedloop.parse import fields as read
 from closedloop.parse.bodies import (
@@ -22,27 +20,11 @@ from closedloop.parse.bodies import (
     read_body,
     without_parameter,
 )
+from closedloop.parse.reported import AMOUNTS, KEYS, Fallback, identifiers_of, read_reported, request_digest
 
 _DOCUMENT = "document_id"  # what a robot of Bitrix24 ran on
 _FLAT_DOCUMENT = "document_id[2]"  # the same, where brackets were not made a list
-_KEYS = (
-    "session_id",
-    "ym_uid",
-    "goal_name",
-    "goal_value",
-    "currency",
-    "deal_id",
-    "event_id",
-    "occurred_at",
-    "phone",
-    "email",
-    "site",
-    *CLICK_IDS,
-    MESSENGER_CODE,
-    _DOCUMENT,
-    _FLAT_DOCUMENT,
-)
-_AMOUNTS = frozenset({"goal_value"})
+_KEYS = (*KEYS, _DOCUMENT, _FLAT_DOCUMENT)
 _READABLE = frozenset(_KEYS)
 _read_object = ObjectReader(_KEYS)
 _BITRIX_ID = re.compile(r"\b(?:DEAL_([0-9]{1,20})|[A-Z][A-Z_]{1,40}(?:_[0-9]{1,20}){1,2})\b", re.ASCII)
@@ -99,11 +81,13 @@ def read_conversions(request: HookRequest, *, zone: ZoneInfo, now: datetime) -> 
         fields, source = _read_object(document), document.strip()
     else:
         fields, source = _wanted(body.fields), request.body
-    return Reading(conversions=[_read_one(fields, frame, _digest(source, frame.query, 0))], is_array=False)
+    return Reading(
+        conversions=[_read_one(fields, frame, request_digest(source, frame.query))], is_array=False
+    )
 
 
 def _read_array(documents: list[bytes], frame: Frame) -> list[ReportedConversion]:
-    shared = read.first_usable(frame.query_fields, _AMOUNTS)
+    shared = read.first_usable(frame.query_fields, AMOUNTS)
     event_id = read.text(shared, "event_id") or frame.event_id
     frame = msgspec.structs.replace(
         frame, query_fields=[(key, value) for key, value in shared.items() if key != "event_id"]
@@ -119,7 +103,7 @@ def _read_array(documents: list[bytes], frame: Frame) -> list[ReportedConversion
 
 def _read_item(document: bytes, frame: Frame, ordinal: int, index: int) -> ReportedConversion:
     try:
-        return _read_one(_read_object(document), frame, _digest(document, frame.query, ordinal))
+        return _read_one(_read_object(document), frame, request_digest(document, frame.query, ordinal))
     except CallerError as error:
         error.index = index
         error.args = (f"item {index}: {error}",)
@@ -127,26 +111,12 @@ def _read_item(document: bytes, frame: Frame, ordinal: int, index: int) -> Repor
 
 
 def _read_one(pairs: list[Field], frame: Frame, digest: bytes) -> ReportedConversion:
-    fields = read.first_usable([*pairs, *frame.query_fields] if frame.query_fields else pairs, _AMOUNTS)
-    ym_uid = read.ym_uid(fields, "ym_uid")
-    amount = read.amount(fields, "goal_value")
-    told = ReportedConversion(
-        session_id=read.text(fields, "session_id"),
-        ym_uid=ym_uid.digits if ym_uid else None,
-        ym_uid_interval=ym_uid.interval if ym_uid else None,
-        goal=read.text(fields, "goal_name") or DEFAULT_GOAL,
-        value=amount.value if amount else None,
-        currency=read.currency(fields, "currency") or (amount.currency if amount else None),
-        deal_id=read.text(fields, "deal_id") or _bitrix_deal(fields),
-        event_id=read.text(fields, "event_id") or frame.event_id,
-        occurred_at=read.moment(fields, "occurred_at", zone=frame.zone, now=frame.now),
-        phone=read.phone(fields, "phone"),
-        email=read.email(fields, "email"),
-        click_ids=_click_ids(fields),
-        site=read.text(fields, "site"),
-        digest=digest,
+    fields = read.first_usable([*pairs, *frame.query_fields] if frame.query_fields else pairs, AMOUNTS)
+    otherwise = Fallback(
+        deal_id=_bitrix_deal(fields), event_id=frame.event_id, zone=frame.zone, now=frame.now
     )
-    if not (told.session_id or told.ym_uid or told.phone or told.email or told.click_ids):
+    told = read_reported(fields, otherwise, digest)
+    if not identifiers_of(told):
         raise _nobody(fields)
     return told
 
@@ -157,13 +127,6 @@ def _nobody(fields: read.Fields) -> CallerError:
     if "email" in fields:
         return CallerError("email", "is not an e-mail address")
     return MissingIdError()
-
-
-def _click_ids(fields: read.Fields) -> dict[str, str]:
-    told = ((key, read.text(fields, key, limit=MAX_CLICK_ID)) for key in CLICK_IDS if key in fields)
-    found = {key: value for key, value in told if value is not None}
-    code = find_code(read.text(fields, MESSENGER_CODE, limit=MAX_CLICK_ID) or "")
-    return found if code is None else {**found, MESSENGER_CODE: code}
 
 
 def _wanted(pairs: Iterable[Field]) -> list[Field]:
@@ -192,10 +155,5 @@ def _header(idempotency_key: str | None) -> str | None:
         idempotency_key.encode()
     except UnicodeEncodeError as error:
         raise CallerError("Idempotency-Key", "is not valid Unicode text") from error
-    fields = read.first_usable([("Idempotency-Key", idempotency_key)], _AMOUNTS)
+    fields = read.first_usable([("Idempotency-Key", idempotency_key)], AMOUNTS)
     return read.text(fields, "Idempotency-Key")
-
-
-def _digest(source: bytes, query: bytes, ordinal: int) -> bytes:
-    """Return what recognises a repetition; equal items of one array differ by their ordinal."""
-    return hashlib.sha256(b"%d %d %b%b" % (ordinal, len(query), query, source)).digest()
