@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from closedloop.parse.base import Trust
-from closedloop.parse.registry import WEBHOOKS, amocrm_api, bitrix24_api
+from closedloop.parse.registry import amocrm_api, bitrix24_api, webhooks_of
 from closedloop.settings import AmoCrm, Bitrix24, Site, WriteBack
 from closedloop.stages.amo_token import AmoToken
 from closedloop.stages.crm import CrmClient
@@ -99,7 +99,9 @@ class Crms:
 def inbox_reader(crms: Crms, site: str) -> InboxReader:
     """Return what works on the webhooks of one site."""
     sources = {
-        crm.name: Source(webhooks=WEBHOOKS[crm.name], book=crm.book, can_be_asked=crm.client is not None)
+        crm.name: Source(
+            webhooks=webhooks_of(crm.name, crm.site.zone), book=crm.book, can_be_asked=crm.client is not None
+        )
         for crm in crms.of[site].values()
     }
     return InboxReader(crms.shape, crms.intake, crms.sites[site], sources)
@@ -123,7 +125,4 @@ def trust_of(site: Site, crm: str, *, has_key: bool) -> Trust:
         settings = site.bitrix24 or Bitrix24()
         portals = (settings.member_id,) if settings.member_id else ()
         return Trust(has_key=has_key, tokens=settings.application_tokens, accounts=portals)
-    amo = site.amocrm or AmoCrm()
-    host = (amo.base_url or "").partition("//")[2].partition("/")[0]
-    accounts = tuple(filter(None, (amo.account_id, host.partition(".")[0])))
-    return Trust(has_key=has_key, accounts=accounts)
+    return Trust(has_key=has_key, accounts=(site.amocrm or AmoCrm()).accounts)

@@ -14,7 +14,7 @@ from psycopg.types.json import Jsonb
 # A deal that is told for the first time by two at once has no row to lock.
 _ALONE = """
     select pg_advisory_xact_lock(
-           hashtextextended(concat_ws(chr(10), %(site)s::text, %(crm)s, %(deal_id)s), 0))
+           hashtextextended(concat_ws(chr(10), %(site)s::text, %(crm)s::text, %(deal_id)s::text), 0))
 """
 
 _LOCK = """

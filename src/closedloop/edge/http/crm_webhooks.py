@@ -17,13 +17,14 @@ from closedloop.edge.http.request import raw_webhook, read_body
 from closedloop.edge.http.webhooks import tokens
 from closedloop.errors import ClosedloopError, TransientError, UntrustedError
 from closedloop.parse.base import CrmRequest
-from closedloop.parse.registry import WEBHOOKS as ADAPTERS
+from closedloop.parse.registry import CRMS, webhooks_of
 from closedloop.settings import Site
 from closedloop.stages.crms import trust_of
 from closedloop.stages.intake import Intake
 from closedloop.telemetry import WEBHOOKS
 
-PATH = re.compile(rf"/webhooks/([a-z0-9][a-z0-9_-]{{0,62}})/({'|'.join(ADAPTERS)})(?:/([^/]+))?/?")
+# The key may stand in the address as a part of the path, and a robot's address go on behind it.
+PATH = re.compile(rf"/webhooks/([a-z0-9][a-z0-9_-]{{0,62}})/({'|'.join(CRMS)})(?:/([^/]+))?(?:/[^/]*)*")
 TEXT: Headers = [(b"content-type", b"text/plain;charset=UTF-8")]
 
 log = structlog.get_logger()
@@ -36,6 +37,9 @@ class CrmWebhook:
         self.sites = sites
         self.keyring = keyring
         self.intake = intake
+        self.adapters = {
+            (site.name, crm): webhooks_of(crm, site.zone) for site in sites.values() for crm in CRMS
+        }
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 - ASGI
         """Answer one request."""
@@ -62,7 +66,7 @@ class CrmWebhook:
         site = self.sites.get(name)
         if site is None:
             return Answer(404, TEXT, sentence(f"There is no site {name} here."), "refused")
-        adapter = ADAPTERS[crm]
+        adapter = self.adapters[site.name, crm]
         headers = dict(scope["headers"])
         query = scope["query_string"]
         body = await read_body(headers, receive, adapter.max_bytes)

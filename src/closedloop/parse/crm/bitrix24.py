@@ -28,7 +28,7 @@ from closedloop.parse.reported import (
     request_digest,
 )
 
-MAX_BYTES = 256 * 1024
+MAX_BYTES = 1024 * 1024
 # `ts` is when the vendor's queue sent the event, and nothing is sent again: this is a clock that is wrong.
 MAX_AGE_S = 3600
 
