@@ -8,4 +8,5 @@ pytest_plugins = [
     "fix_flow",
     "fix_ledger",
     "fix_browser",
+    "fix_platforms",
 ]
