@@ -21,7 +21,7 @@ from closedloop.domain.conversion import (
 from closedloop.domain.deal import Deal, Finding
 from closedloop.domain.goals import DEFAULT_GOALS, Demand, demands
 from closedloop.domain.ids import CLICK_IDS, MESSENGER_CODE, read_ym_uid
-from closedloop.errors import CallerError, DatabaseAwayError, DatabaseConflictError
+from closedloop.errors import CallerError, DatabaseAwayError, DatabaseConflictError, TransientError
 from closedloop.settings import Site
 from closedloop.stages import clock
 from closedloop.stages.images import ImageKeeper
@@ -68,7 +68,32 @@ class DealBook:
 
         `is_read`: the CRM was asked and shows all of the deal; else a webhook shows a part of it.
         """
-        return await self.durably(lambda conn: self.apply(conn, deal, because, is_read=is_read))
+        return await self.durably(lambda conn: self.apply(conn, [deal], because, is_read=is_read))
+
+    async def take_many(self, deals: Sequence[Deal], because: Because) -> list[Settled]:
+        """Take deals that were read together, in one transaction if that goes, else each in its own.
+
+        Raises the error of the first that cannot be taken, after all others are.
+        """
+        try:
+            return await self.durably(lambda conn: self.apply(conn, deals, because, is_read=True))
+        except TransientError:
+            raise
+        except Exception as error:  # noqa: BLE001 - what it is shows when each is taken alone
+            log.warning("deals_taken_singly", site=self.site.name, reason=str(error))
+        failed: list[Exception] = []
+        settled: list[Settled] = []
+        for deal in deals:
+            try:
+                settled += await self.take(deal, because, is_read=True)
+            except TransientError:
+                raise
+            except Exception as error:
+                log.exception("deal_failed", site=self.site.name, deal_id=deal.deal_id)
+                failed.append(error)
+        if failed:
+            raise failed[0]
+        return settled
 
     async def take_gone(self, deal_id: str, because: Because) -> list[Settled]:
         """Cancel what a deal has earned that is no longer in its CRM, durably."""
@@ -93,10 +118,27 @@ class DealBook:
                 await self.keeper.follow(self.site.name, one.recorded.conversion_id)
 
     async def apply(
-        self, conn: AsyncConnection[Any], deal: Deal, because: Because, *, is_read: bool
+        self, conn: AsyncConnection[Any], deals: Sequence[Deal], because: Because, *, is_read: bool
     ) -> list[Settled]:
-        """Bring the ledger to what a deal says, in the caller's transaction; see `take`."""
-        known = await self.deals.lock(conn, deal.deal_id)
+        """Bring the ledger to what deals say, in the caller's transaction; see `take`."""
+        known = await self.deals.lock(conn, [deal.deal_id for deal in deals])
+        settled: list[Settled] = []
+        rows: list[DealRow] = []
+        for deal in deals:
+            rows += await self.apply_one(conn, deal, known.get(deal.deal_id), (because, is_read), settled)
+        await self.deals.put(conn, rows)
+        return settled
+
+    async def apply_one(
+        self,
+        conn: AsyncConnection[Any],
+        deal: Deal,
+        known: KnownDeal | None,
+        source: tuple[Because, bool],
+        settled: list[Settled],
+    ) -> list[DealRow]:
+        """Settle what one deal asks for, and return the row to be kept; none when a later word is known."""
+        because, is_read = source
         if known is not None and is_older(deal, because, known, is_read=is_read):
             return []
         if known is not None and known.sealed:
@@ -104,14 +146,12 @@ class DealBook:
         wanted = demands(deal, self.goals)
         digest = digest_of(*map(repr, wanted), *map(repr, deal.findings))
         told = set(known.told) if known is not None else set[str]()
-        settled: list[Settled] = []
         if known is None or known.digest != digest or known.is_deleted:
             for demand in sorted(wanted, key=lambda one: self.key(deal, one.goal).key):
                 settled += await self.meet(conn, deal, demand, because, told)
         told |= {demand.goal for demand in wanted if demand.state == "reached"}
         kept = Kept(told=sorted(told), digest=digest, read_at=because.received_at, is_read=is_read)
-        await self.deals.put(conn, self.row(deal, kept))
-        return settled
+        return [self.row(deal, kept)]
 
     async def meet(
         self, conn: AsyncConnection[Any], deal: Deal, demand: Demand, because: Because, told: set[str]
@@ -135,7 +175,7 @@ class DealBook:
 
     async def apply_gone(self, conn: AsyncConnection[Any], deal_id: str, because: Because) -> list[Settled]:
         """Cancel every conversion of a deal that was deleted, in the caller's transaction."""
-        known = await self.deals.lock(conn, deal_id)
+        known = (await self.deals.lock(conn, [deal_id])).get(deal_id)
         if known is not None and known.is_deleted:
             return []
         settled: list[Settled] = []

@@ -140,7 +140,7 @@ class InboxReader:
         elif notice.kind == "deleted":
             settled += await source.book.apply_gone(conn, notice.deal_id, because)
         elif notice.deal is not None:
-            settled += await source.book.apply(conn, notice.deal, because, is_read=False)
+            settled += await source.book.apply(conn, [notice.deal], because, is_read=False)
         else:
             return False
         return True

@@ -1,12 +1,13 @@
 """Reads back what a CRM never told us: at the start, at intervals, and from the command line."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
 import structlog
 
+from closedloop.domain.deal import Deal
 from closedloop.errors import CrmAwayError, CrmRefusedError, TransientError
 from closedloop.stages import clock
 from closedloop.stages.crm import CrmClient
@@ -88,9 +89,7 @@ class Sweeper:
         seen = sweep.seen
         while True:
             page = await self.client.converse(self.client.api.changed_deals(cursor))
-            for deal in page.deals:
-                await self.book.take(deal, Occasion(received_at=clock.now()), is_read=True)
-                DEALS_READ.labels(self.client.api.name, "sweep").inc()
+            await self.take(page.deals)
             seen += len(page.deals)
             cursor = page.cursor
             progress(seen, page.total)
@@ -106,6 +105,19 @@ class Sweeper:
         CRM_REFUSES.labels(self.book.site.name, self.client.api.name).set(0)
         log.info("swept", site=self.book.site.name, crm=self.client.api.name, deals=seen)
         return seen
+
+    async def take(self, deals: Sequence[Deal]) -> None:
+        """Bring the ledger to what the CRM says of deals; trouble with one is no other's."""
+        because = Occasion(received_at=clock.now())
+        for at in range(0, len(deals), CHUNK):
+            try:
+                await self.book.take_many(deals[at : at + CHUNK], because)
+            except TransientError:
+                raise
+            except Exception:
+                STAGE_FAILURES.labels("sweep").inc()
+                log.exception("deals_passed_over", site=self.book.site.name)
+        DEALS_READ.labels(self.client.api.name, "sweep").inc(len(deals))
 
     async def begun(self, since: datetime | None) -> Sweep:
         """Return the sweep that was interrupted, or a new one, kept."""

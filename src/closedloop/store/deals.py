@@ -14,13 +14,15 @@ from psycopg.types.json import Jsonb
 # A deal that is told for the first time by two at once has no row to lock.
 _ALONE = """
     select pg_advisory_xact_lock(
-           hashtextextended(concat_ws(chr(10), %(site)s::text, %(crm)s::text, %(deal_id)s::text), 0))
+           hashtextextended(concat_ws(chr(10), %(site)s::text, %(crm)s::text, deal_id), 0))
+      from (select deal_id from unnest(%(deal_ids)s::text[]) as deal_id order by deal_id) as wanted
 """
 
 _LOCK = """
-    select changed_at, read_at, is_deleted, is_read, told, digest, written, sealed
+    select deal_id, changed_at, read_at, is_deleted, is_read, told, digest, written, sealed
       from closedloop.deal
-     where site = %(site)s and crm = %(crm)s and deal_id = %(deal_id)s
+     where site = %(site)s and crm = %(crm)s and deal_id = any(%(deal_ids)s::text[])
+     order by deal_id
        for update
 """
 
@@ -124,6 +126,7 @@ _WRITTEN = """
 class KnownDeal(msgspec.Struct, frozen=True, kw_only=True):
     """What is compared with a deal that was read: see the columns of `closedloop.deal`."""
 
+    deal_id: str
     changed_at: datetime
     read_at: datetime
     is_deleted: bool
@@ -186,17 +189,25 @@ class Deals:
     def __init__(self, site: str, crm: str) -> None:
         self.of = {"site": site, "crm": crm}
 
-    async def lock(self, conn: AsyncConnection[Any], deal_id: str) -> KnownDeal | None:
-        """Return what is known of a deal, or None; nobody else works on it until the transaction ends."""
+    async def lock(self, conn: AsyncConnection[Any], deal_ids: Sequence[str]) -> dict[str, KnownDeal]:
+        """Return what is known of some deals, by id; nobody else works on them until the transaction ends."""
+        parameters = {**self.of, "deal_ids": list(deal_ids)}
         async with conn.cursor(row_factory=class_row(KnownDeal)) as cursor:
-            await cursor.execute(_ALONE, {**self.of, "deal_id": deal_id})
-            await cursor.execute(_LOCK, {**self.of, "deal_id": deal_id})
-            return await cursor.fetchone()
+            await cursor.execute(_ALONE, parameters)
+            await cursor.execute(_LOCK, parameters)
+            return {known.deal_id: known for known in await cursor.fetchall()}
 
-    async def put(self, conn: AsyncConnection[Any], row: DealRow) -> None:
-        """Keep a deal as it was read now."""
-        parameters = msgspec.structs.asdict(row) | {"findings": Jsonb(list(row.findings))}
-        await conn.execute(_PUT, {**parameters, "told": list(row.told), **self.of})
+    async def put(self, conn: AsyncConnection[Any], rows: Sequence[DealRow]) -> None:
+        """Keep deals as they were read now."""
+        async with conn.cursor() as cursor:
+            await cursor.executemany(
+                _PUT,
+                [
+                    msgspec.structs.asdict(row)
+                    | {"findings": Jsonb(list(row.findings)), "told": list(row.told), **self.of}
+                    for row in rows
+                ],
+            )
 
     async def put_gone(self, conn: AsyncConnection[Any], deal_id: str, read_at: datetime) -> None:
         """Note that a known deal is no longer in its CRM."""
