@@ -1,0 +1,1 @@
+"""How to ask CRMs: one object for each of them; none knows another."""

@@ -1,0 +1,62 @@
+"""What `doctor` says of an amoCRM account, from what the account answered; asks nothing."""
+
+from collections.abc import Sequence
+
+from closedloop.parse.base import Check
+from closedloop.parse.rest.answers import Table, currency, text
+from closedloop.parse.rest.funnels import Funnels
+from closedloop.parse.search import SESSION, is_same_name, kind_of
+
+_SHOWN = 5
+_SPELLINGS = ("name", "code", "id")
+
+
+def read_checks(
+    account: Table, funnels: Funnels, fields: Sequence[Table], session_field: str | None
+) -> Sequence[Check]:
+    """Return what is right and what is wrong, each with what its owner can do.
+
+    `fields` are those of leads. Leads and contacts could be asked for, else there is nothing to look at.
+    """
+    return [
+        _connection(account),
+        Check(name="rights", is_ok=True, sentence="Leads and contacts can be read."),
+        _stages(funnels),
+        _session_field(fields, session_field),
+    ]
+
+
+def _connection(account: Table) -> Check:
+    money = currency(account.get("currency")) or "an unknown currency"
+    sentence = f"The account {text(account.get('subdomain')) or text(account.get('id'))} answers, in {money}."
+    return Check(name="connection", is_ok=True, sentence=sentence)
+
+
+def _stages(funnels: Funnels) -> Check:
+    is_ok = any(stage.outcome == "won" for stages in funnels.values() for stage in stages)
+    if is_ok:
+        sentence = f"The account has {len(funnels)} pipelines."
+    else:
+        sentence = "No pipeline can be read: make the token as an administrator of the account."
+    return Check(name="stages", is_ok=is_ok, sentence=sentence)
+
+
+def _session_field(fields: Sequence[Table], wanted: str | None) -> Check:
+    spelled = [[spelling for key in _SPELLINGS if (spelling := text(field.get(key)))] for field in fields]
+    shown = ", ".join([names[0] for names in spelled if SESSION in map(kind_of, names)][:_SHOWN])
+    if wanted is not None:
+        is_ok = any(is_same_name(wanted, one) for names in spelled for one in names)
+        hint = f"did you mean {shown}?" if shown else "make it, or leave session_field out."
+        problem = f"Leads have no field {wanted}, which session_field names: {hint}"
+        return _field_check(is_ok=is_ok, sentence=f"The field {wanted} is there." if is_ok else problem)
+    if shown:
+        return _field_check(is_ok=True, sentence=f"The session is looked for in {shown}.")
+    sentence = (
+        "Leads have no field that is called like session_id: make a text field of this name in amoCRM "
+        "and map the hidden field session_id of your forms to it."
+    )
+    return _field_check(is_ok=False, sentence=sentence)
+
+
+def _field_check(*, is_ok: bool, sentence: str) -> Check:
+    return Check(name="session field", is_ok=is_ok, sentence=sentence)
