@@ -91,7 +91,7 @@ class Given(TypedDict, total=False):
     price: Decimal
     pipeline_id: int
     status_id: int
-    fields: dict[int, Value]
+    fields: Mapping[int, Value]
     contact_ids: list[int]
     tags: list[str]
     phones: list[str]
