@@ -18,6 +18,7 @@ from platforms.forms import as_text
 from platforms.http import Platform, Request
 
 CALLS_PER_SECOND = 7
+TIMED_OUT = 504
 SETTINGS = ("add_lead", "update_lead", "status_lead", "delete_lead", "restore_lead", "responsible_lead")
 
 
@@ -153,10 +154,16 @@ class AmoCrm(Platform):
             if request.path == "/oauth2/access_token":
                 given = {name: as_text(value) for name, value in request.params.items()}
                 return Answer(200, json.dumps(self.tokens.exchange(given)).encode(), "application/json")
+            if request.path == "/oauth2/account/subdomain":
+                self.check_token(request)
+                told = self.api.get_subdomain()
+                return Answer(told.status, json.dumps(told.body).encode(), "application/json")
             self.let_in(request)
             told = self.api.answer(request)
         except ApiError as refusal:
             self.refused[str(refusal.status)] += 1
+            if refusal.status == TIMED_OUT:
+                return Answer(TIMED_OUT, b"<html><title>504 Gateway Time-out</title></html>", "text/html")
             return Answer(refusal.status, json.dumps(refusal.body).encode(), "application/problem+json")
         body = b"" if told.body is None else json.dumps(told.body).encode()
         return Answer(told.status, body, "application/hal+json")
@@ -170,6 +177,10 @@ class AmoCrm(Platform):
             raise ApiError(429, "Too Many Requests")
         if self.is_unpaid:
             raise ApiError(402, "Payment Required", "Account is not paid")
+        self.check_token(request)
+
+    def check_token(self, request: Request) -> None:
+        """Raise ApiError for a caller whose token is not good."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme != "Bearer" or not self.tokens.is_good(token):
             raise ApiError(401, "Unauthorized", "The token has expired or was revoked")

@@ -9,7 +9,7 @@ from decimal import Decimal
 from html import escape
 from typing import Literal, TypeAlias
 
-from platforms.amocrm_data import ROBOT, Card, Contact, CustomField, Event, Lead, Value
+from platforms.amocrm_data import Card, Contact, CustomField, Event, Lead, Value
 from platforms.forms import write_form
 
 # `2016` is the old sender with little in `account`; `2021` puts `account` behind the cards, `2024` in front.
@@ -70,13 +70,10 @@ def card_pairs(account: Account, event: Event, fields: Mapping[int, CustomField]
         yield "[status_id]", str(card.status_id)
         yield from [] if is_old else old_status
         yield "[price]", str(int(card.price)) if card.price or not is_old else ""
-    yield from (
-        ("[responsible_user_id]", str(card.responsible_id)),
-        ("[last_modified]", str(card.updated)),
-        ("[modified_user_id]", str(card.updated_by)),
-        ("[created_user_id]", str(ROBOT)),
-        ("[date_create]", str(card.created)),
-    )
+    yield "[responsible_user_id]", str(card.responsible_id)
+    made, saved = ("[date_create]", str(card.created)), ("[last_modified]", str(card.updated))
+    maker, saver = ("[created_user_id]", str(card.created_by)), ("[modified_user_id]", str(card.updated_by))
+    yield from (saved, saver, maker, made) if isinstance(card, Lead) else (made, saved, maker, saver)
     if isinstance(card, Lead):
         yield from lead_pairs(account, card)
     yield "[account_id]", str(account.id)

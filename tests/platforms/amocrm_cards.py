@@ -6,7 +6,7 @@ Source: docs/protocols/amocrm.md, 4; what it leaves open is as on the vendor's p
 from collections.abc import Mapping
 
 from platforms.amocrm_bodies import plain, texts
-from platforms.amocrm_data import ROBOT, Card, Contact, CustomField, Lead, Pipeline, Value
+from platforms.amocrm_data import Card, Contact, CustomField, Lead, Pipeline, Value
 from platforms.forms import Json
 
 # Numbers, beside dates, that are no text.
@@ -35,7 +35,7 @@ class Writer:
             "name": card.name,
             "responsible_user_id": card.responsible_id,
             "group_id": 0,
-            "created_by": ROBOT,
+            "created_by": card.created_by,
             "updated_by": card.updated_by,
             "created_at": card.created,
             "updated_at": card.updated,

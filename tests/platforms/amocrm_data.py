@@ -58,6 +58,7 @@ class Card:
     updated: int
     name: str = ""
     responsible_id: int = 9000001
+    created_by: int = ROBOT
     updated_by: int = 9000001
     fields: dict[int, Value] = field(default_factory=dict[int, Value])
     is_deleted: bool = False
@@ -90,11 +91,12 @@ class Given(TypedDict, total=False):
     price: Decimal
     pipeline_id: int
     status_id: int
-    fields: dict[int, Value]
+    fields: Mapping[int, Value]
     contact_ids: list[int]
     tags: list[str]
     phones: list[str]
     emails: list[str]
+    created_by: int
     updated_by: int
 
 

@@ -239,6 +239,11 @@ class Api:
             },
         )
 
+    def get_subdomain(self) -> Told:
+        """Return where a renamed account is now, as `www.amocrm.ru` tells whoever has a token."""
+        place: Json = {"subdomain": self.account.subdomain, "domain": self.account.domain}
+        return Told(200, {"id": self.account.id, **as_map(place)})
+
     def list_webhooks(self) -> Told:
         """Return the webhooks."""
         told: Json = [self.webhook(one) for one in self.webhooks]

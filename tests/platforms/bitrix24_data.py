@@ -5,7 +5,7 @@ Source: docs/protocols/bitrix24.md, 2 (which change fires what), 5.2, 5.3.
 
 import bisect
 import contextlib
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
@@ -121,7 +121,7 @@ class Given(TypedDict, total=False):
     last_name: str
     phones: list[str]
     emails: list[str]
-    fields: dict[str, Json]
+    fields: Mapping[str, Json]
 
 
 class Move(NamedTuple):

@@ -25,6 +25,8 @@ CLASSES = {
     CONTACT: ("CCrmDocumentContact", "CONTACT"),
 }
 SMART_CLASS = r"Bitrix\Crm\Integration\BizProc\Document\Dynamic"
+# PHP's `parse_url` puts something else in their place.
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 PLACEHOLDER = re.compile(r"\{\{=Document:(\w+)\}\}|\{=Document:(\w+)\}|\{\{(\w+)\}\}")
 
 
@@ -34,6 +36,7 @@ class Queue:
 
     A receiver that takes longer than `slow_after_s` is called less often: the same time passes, by `watch`,
     before the next call. Nobody has published how long a call may take; `wait_s` ends it here.
+    `money` is how a placeholder prints the sum: the portal's format decides, as in `{amount:.0f}|{currency}`.
     """
 
     clock: Clock
@@ -43,6 +46,7 @@ class Queue:
     has_handler_ids: bool = True
     slow_after_s: float = 1.0
     wait_s: float = 30.0
+    money: str = "{amount:.2f}"
     watch: Stopwatch = field(default_factory=Stopwatch)
     handler_ids: dict[str, int] = field(default_factory=dict[str, int])
     pauses: list[float] = field(default_factory=list[float])
@@ -81,7 +85,7 @@ class Queue:
 
     def run_robot(self, template: str, item: Item, fields: list[Field], *, escapes: bool) -> int:
         """Post as a robot whose address is `template`; `escapes` is whether its module is a present one."""
-        url = filled(template, item, {one.upper: one for one in fields})
+        url = self.filled(template, item, {one.upper: one for one in fields})
         place = urlsplit(url)
         target = f"{place.path or '/'}?{place.query}" if place.query else place.path or "/"
         target = urn_encoded(target) if escapes else target_of(url)
@@ -103,22 +107,21 @@ class Queue:
             time.sleep(reply.took_s / self.watch.speed)
         return reply.status
 
+    def filled(self, template: str, item: Item, fields: Mapping[str, Field]) -> str:
+        """Return an address with its placeholders filled in; one of an unknown field stays as text."""
 
-def filled(template: str, item: Item, fields: Mapping[str, Field]) -> str:
-    """Return an address with its placeholders filled in; one of an unknown field stays as text."""
+        def value(found: re.Match[str]) -> str:
+            known = fields.get(found[1] or found[2] or found[3])
+            return found[0] if known is None else printed(known, item, self.money)
 
-    def value(found: re.Match[str]) -> str:
-        known = fields.get(found[1] or found[2] or found[3])
-        return found[0] if known is None else printed(known, item)
-
-    return PLACEHOLDER.sub(value, template)
+        return CONTROL.sub("_", PLACEHOLDER.sub(value, template))
 
 
-def printed(known: Field, item: Item) -> str:
-    """Return a field as a placeholder prints it: money with its currency, dates in the portal's own form."""
+def printed(known: Field, item: Item, money: str) -> str:
+    """Return a field as a placeholder prints it: money and dates in the portal's own form."""
     value = known.read(item)
     if isinstance(value, Decimal):
-        return f"{value:.2f}|{item.currency}"
+        return money.format(amount=value, currency=item.currency)
     if known.kind == "datetime" and isinstance(value, int):
         year, month, day, clock = re.split(r"[-T]", as_text(written(known, item, is_classic=True))[:19])
         return f"{day}.{month}.{year} {clock}"
