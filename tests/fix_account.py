@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from closedloop.parse.base import Reply, Request
+from closedloop.domain.exchange import Reply, Request
 
 Row = dict[str, Any]
 

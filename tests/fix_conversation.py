@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from closedloop.parse.base import Conversation, CrmApi, Reply, Request
+from closedloop.domain.exchange import Reply, Request
+from closedloop.parse.base import Conversation, CrmApi
 
 Result = TypeVar("Result")
 MAX_REQUESTS = 1000

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
-from closedloop.parse.base import Reply, Request
+from closedloop.domain.exchange import Reply, Request
 
 PAGE = 50
 Row = dict[str, Any]

@@ -1,4 +1,4 @@
-"""Any history of deals, told by webhooks lost, doubled and out of order, ends in the ledger that it demands."""
+"""Any history of deals, told by webhooks lost, doubled and reordered, ends in the ledger that it demands."""
 
 import asyncio
 import time

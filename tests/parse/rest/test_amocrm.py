@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from closedloop.domain.deal import Deal
+from closedloop.domain.exchange import Reply, Request
 from closedloop.errors import CallerError
-from closedloop.parse.base import CrmApi, Reply, Request
+from closedloop.parse.base import CrmApi
 from closedloop.parse.rest.amocrm import MAX_IDS, MIN_PAGE, OVERLAP_S, AmoCrmApi
 from fix_account import Account, Row
 from fix_conversation import play

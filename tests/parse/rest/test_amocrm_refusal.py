@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from closedloop.parse.base import Reply, Request
+from closedloop.domain.exchange import Reply, Request
 from closedloop.parse.rest.amocrm_refusal import is_one_lead, refusal_of
 
 LIST = Request(method="GET", path="api/v4/leads")

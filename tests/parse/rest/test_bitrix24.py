@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 import pytest
 
 from closedloop.domain.deal import Deal
+from closedloop.domain.exchange import Reply, Request
 from closedloop.errors import CallerError
-from closedloop.parse.base import CrmApi, Reply, Request
+from closedloop.parse.base import CrmApi
 from closedloop.parse.rest.bitrix24 import Bitrix24Api
 from fix_conversation import play
 from fix_portal import Portal, Row

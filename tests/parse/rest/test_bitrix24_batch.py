@@ -2,7 +2,7 @@
 
 import pytest
 
-from closedloop.parse.base import Reply, Request
+from closedloop.domain.exchange import Reply, Request
 from closedloop.parse.rest.bitrix24_batch import Failure, batch, command, read_batch
 
 

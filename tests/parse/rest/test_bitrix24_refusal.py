@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from closedloop.parse.base import Refusal, Reply, Request
+from closedloop.domain.exchange import Reply, Request
+from closedloop.parse.base import Refusal
 from closedloop.parse.rest.bitrix24_refusal import refusal_of
 
 SINGLE = Request(method="POST", path="crm.item.update", body={"id": 1})

@@ -7,8 +7,9 @@ from http import HTTPStatus
 import msgspec
 
 from closedloop.domain.deal import Deal
+from closedloop.domain.exchange import Reply, Request
 from closedloop.errors import CallerError
-from closedloop.parse.base import Check, Conversation, DealPage, Refusal, Reply, Request
+from closedloop.parse.base import Check, Conversation, DealPage, Refusal
 from closedloop.parse.rest.amocrm_check import read_checks
 from closedloop.parse.rest.amocrm_deal import NAME, Account, contact_ids, deal_of, funnels_of, step_of
 from closedloop.parse.rest.amocrm_refusal import refusal_of

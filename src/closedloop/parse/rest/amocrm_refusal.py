@@ -2,7 +2,8 @@
 
 from http import HTTPStatus
 
-from closedloop.parse.base import Refusal, Reply, Request
+from closedloop.domain.exchange import Reply, Request
+from closedloop.parse.base import Refusal
 from closedloop.parse.rest.answers import inside, read_object, text
 
 _SHOWN = 160

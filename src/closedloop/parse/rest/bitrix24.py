@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from closedloop.domain.deal import Deal
+from closedloop.domain.exchange import Reply, Request
 from closedloop.errors import CallerError
-from closedloop.parse.base import Check, Conversation, DealPage, Refusal, Reply, Request
+from closedloop.parse.base import Check, Conversation, DealPage, Refusal
 from closedloop.parse.rest.answers import Table, chunks, inside, object_id, rows, table
 from closedloop.parse.rest.bitrix24_batch import OPTIONAL, PAGE, Answers, batch, command
 from closedloop.parse.rest.bitrix24_check import check_commands, read_checks

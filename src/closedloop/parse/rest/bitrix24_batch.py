@@ -6,7 +6,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from closedloop.parse.base import Conversation, Reply, Request
+from closedloop.domain.exchange import Reply, Request
+from closedloop.parse.base import Conversation
 from closedloop.parse.rest.answers import Json, Table, chunks, inside, read_object, table, text
 
 MAX_COMMANDS = 50

@@ -5,7 +5,8 @@ from decimal import Decimal
 from http import HTTPStatus
 from typing import cast
 
-from closedloop.parse.base import Refusal, Reply, Request
+from closedloop.domain.exchange import Reply, Request
+from closedloop.parse.base import Refusal
 from closedloop.parse.rest.answers import Json, Table, inside, number, read_object, table
 from closedloop.parse.rest.bitrix24_batch import OPTIONAL, Failure, read_batch, read_failure
 
