@@ -1,4 +1,4 @@
-"""A night of changes is read inside the portal's limit and in little memory; a kill in the middle loses nothing."""
+"""A night of changes is read inside the portal's limit, in little memory; a kill loses nothing."""
 
 import time
 from collections.abc import Callable

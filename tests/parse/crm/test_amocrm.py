@@ -226,7 +226,7 @@ def test_digital_pipeline_may_send_json(body: str, action: str, label: str) -> N
         ("ta_session_id", None, "m5xk-2001", ("session_id", "m5xk-2001")),
         ("Сессия сайта", None, "{{session_id}}", None),
         ("Сессия", None, "не было", None),
-        ("Дата сессии", None, SESSION, None),
+        ("Дата сессии", None, "2026-11-24", None),
         ("Client ID", None, CLIENT, ("ym_uid", CLIENT)),
         ("Яндекс.Метрика ClientID", None, CLIENT, ("ym_uid", CLIENT)),
         ("x", "_YM_UID", "A-10452", None),

@@ -5,23 +5,21 @@ account in its body only tells a wrong set-up.
 """
 
 import base64
-import html
 import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import chain
-from urllib.parse import unquote_plus
 
 import msgspec
 
-from closedloop.domain.deal import Deal, Finding, Outcome
-from closedloop.domain.ids import CLICK_IDS, MAX_CLICK_ID, MESSENGER_CODE, find_code
+from closedloop.domain.deal import Deal, Outcome
 from closedloop.domain.money import read_amount, read_number
 from closedloop.errors import CallerError, UntrustedError
 from closedloop.parse.base import CrmRequest, Notice, Reading, Trust
 from closedloop.parse.brackets import Tree, branch, read_tree, rows, text
-from closedloop.parse.fields import is_nothing, trimmed
+from closedloop.parse.fields import trimmed
+from closedloop.parse.search import find_in_fields
 
 # A card with 240 filled fields is 125 KB, and a refused one counts towards switching the webhook off.
 MAX_BYTES = 1024 * 1024
@@ -302,7 +300,7 @@ def _deal(event: AmoEvent, received_at: datetime) -> Deal | None:
         created_at=_moment(event.created_at),
         changed_at=changed_at,
         closed_at=None if outcome == "open" else changed_at,
-        findings=tuple(_find_in_fields(_named(fields), f"deal {event.id}")),
+        findings=tuple(find_in_fields(_named(fields), f"deal {event.id}")),
     )
 
 
@@ -361,39 +359,3 @@ def _claims(token: str) -> AmoAccount:
         return AmoAccount()
     number = None if claims.account_id is None else str(claims.account_id)
     return AmoAccount(id=_plain(number) or None, subdomain=_plain(claims.subdomain) or None)
-
-
-# What follows looks for identifiers in fields of any owner; the best come first.
-
-_ORDER = ("session_id", "ym_uid", MESSENGER_CODE, *CLICK_IDS)
-_NAMES = {
-    "session_id": re.compile(
-        r"(?:ta|tilda|site|web)?session(?:id|uid|uuid)?|(?:id|ид|код|номер)?сесси[яи](?:id|ид)?(?:на)?(?:сайта|сайте)?"
-    ),
-    "ym_uid": re.compile(r"ymuid|(?:ym|yandex|metri[kc]a|яндекс)?(?:метрика)?clientid(?:метрики|яндекс)?"),
-} | {name: re.compile(name.replace("_", "")) for name in CLICK_IDS}
-_VALUES = {
-    "session_id": re.compile(r"[0-9A-Za-z_.:-]{6,255}"),
-    "ym_uid": re.compile(r"[1-9][0-9]{10,19}"),
-    MESSENGER_CODE: re.compile(r".*"),
-} | dict.fromkeys(CLICK_IDS, re.compile(rf"[!-~]{{5,{MAX_CLICK_ID}}}"))
-_PARAMETER = re.compile(
-    rf"(?<![0-9A-Za-z_])(session_id|_?ym_uid|{'|'.join(CLICK_IDS)})=([^&#\s;,\"'<>]+)", re.IGNORECASE
-)
-
-
-def _find_in_fields(fields: Iterable[tuple[str, str]], place: str) -> list[Finding]:
-    found: dict[tuple[str | None, str], Finding] = {}
-    for name, value in fields:
-        plain = html.unescape(value)
-        told = [(_kind_of(name), trimmed(plain)), (MESSENGER_CODE, find_code(plain) or "")]
-        told += [(_kind_of(match[1]), unquote_plus(match[2])) for match in _PARAMETER.finditer(plain)]
-        for kind, word in told:
-            if kind and word and _VALUES[kind].fullmatch(word) and not is_nothing(word):
-                found.setdefault((kind, word), Finding(kind=kind, value=word, place=f"{place}, {name}"))
-    return sorted(found.values(), key=lambda finding: _ORDER.index(finding.kind))
-
-
-def _kind_of(name: str) -> str | None:
-    folded = "".join(filter(str.isalnum, name.casefold()))
-    return next((kind for kind, names in _NAMES.items() if names.fullmatch(folded)), None)
