@@ -35,7 +35,8 @@ def origin_of(document: object, rule: str | None) -> Origin:
     if rule is None:
         return Origin(source="", campaign="", match="no session found")
     touches = [_part(_part(document, "visit"), name) for name in ("first_touch", "last_touch")]
-    marks = next((found for touch in touches if (found := _part(touch, "marks"))), {})
+    told = [_part(touch, "marks") for touch in touches]
+    marks = next(filter(None, told), told[0])
     ids = _part(document, "ids")
     clicked = next((source for name, source in _CLICKS.items() if ids.get(name)), "")
     referrer = next((host for touch in touches if (host := _host(touch.get("referrer")))), "")
