@@ -111,8 +111,8 @@ def warnings_of(plan: Plan, survey: Survey) -> list[str]:
         )
         found.append(
             f"ClientIDs that look rounded by a spreadsheet, such as 1.7E+18: {survey.rounded:,}. They match "
-            "only where a single visitor fits. To mend it, format the column as text before the ids come into it, "
-            f"and export again.{chance}"
+            "only where a single visitor fits. To mend it, format the column as text before the ids come "
+            f"into it, and export again.{chance}"
         )
     if survey.undated:
         found.append(f"rows without a date: {survey.undated:,}; they would count as of now.")
