@@ -154,7 +154,8 @@ def say_tally(console: Console, tally: Tally, bad: int) -> None:
         more = ", …" if tally.stale > SHOWN_BAD else ""
         console.print(
             f"Stale: rows {rows}{more} tell another sum for a deal that was told of later than the file was "
-            "written, or by an earlier row of it. The known sum stays."
+            "written, or by an earlier row of it. The known sum stays. If the file is right, save it again "
+            "(its time of change counts) and run this again."
         )
 
 
