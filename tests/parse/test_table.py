@@ -88,6 +88,12 @@ def test_bad_cell_is_refused_by_its_key(row: Row, key: str) -> None:
     assert caught.value.key == key
 
 
+def test_text_that_cannot_be_stored_is_refused() -> None:
+    """Half of an emoji is left where a program cut a name."""
+    with pytest.raises(CallerError, match="row is not valid Unicode text"):
+        read(["662\ud83d", "5", "", "+79000000000"])
+
+
 def test_row_without_a_visitor_is_refused() -> None:
     """The line with the total has a sum, and is nobody's."""
     with pytest.raises(MissingIdError):

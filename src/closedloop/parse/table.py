@@ -14,7 +14,7 @@ from closedloop.domain.conversion import ReportedConversion
 from closedloop.errors import CallerError
 from closedloop.parse import fields as read
 from closedloop.parse.bodies import Field, JsonNumber
-from closedloop.parse.crm.hook import AMOUNTS, Frame, read_one
+from closedloop.parse.crm.hook import HookRequest, read_conversions
 from closedloop.parse.headings import STATUS, Column
 
 Cell = str | JsonNumber
@@ -30,6 +30,7 @@ _DAY_ZERO = datetime(1899, 12, 30)  # noqa: DTZ001 - the zone is the site's
 _FIRST_DAY, _LAST_DAY = 36_526, 73_050
 _SERIAL = re.compile(r"([0-9]{5})(?:[.,]([0-9]{1,12}))?")
 _ROUNDED = re.compile(r"[0-9]+(?:[.,][0-9]+)?[eE]\+?[0-9]+")
+_AMOUNTS = frozenset({"goal_value"})
 _IDS = ("session_id", "deal_id", "event_id")
 
 
@@ -53,7 +54,8 @@ class TableReader:
         self.columns = columns
         self.goal = goal
         self.only = frozenset(stage.strip().casefold() for stage in only)
-        self.frame = Frame(query=b"", query_fields=[], event_id=None, zone=zone, now=now)
+        self.zone = zone
+        self.now = now
         self.currency = next((one.currency for one in columns if one.key == "goal_value"), None)
 
     def status(self, row: Row) -> str | None:
@@ -71,10 +73,11 @@ class TableReader:
         A row that names neither a deal nor an event is one event by all that was read in it: the same row
         again, in whatever file, is the same conversion. Raises CallerError, MissingIdError.
         """
-        fields = read.first_usable(self.pairs(row), AMOUNTS)
+        fields = read.first_usable(self.pairs(row), _AMOUNTS)
         for key in _IDS:
             refuse_rounded(key, fields.get(key))
-        told = read_one(list(fields.items()), self.frame, b"")
+        request = HookRequest(content_type="application/json", body=_json_body(fields))
+        told = read_conversions(request, zone=self.zone, now=self.now).conversions[0]
         if self.currency is not None and told.currency is None:
             fields["currency"] = self.currency
             told = msgspec.structs.replace(told, currency=self.currency)
@@ -83,7 +86,7 @@ class TableReader:
             fields["event_id"] = f"row:{digest.hex()[:32]}"
             told = msgspec.structs.replace(told, event_id=fields["event_id"])
         told = msgspec.structs.replace(told, digest=digest)
-        return TableRow(told=told, body=msgspec.json.encode({key: _json(fields[key]) for key in fields}))
+        return TableRow(told=told, body=_json_body(fields))
 
     def pairs(self, row: Row) -> list[Field]:
         """Return the cells of a row by key, in the order of preference."""
@@ -154,7 +157,7 @@ def digest_of_row(told: ReportedConversion) -> bytes:
     """Return what recognises a row again, in whatever format and order of columns it comes."""
     value = None if told.value is None else f"{told.value.normalize():f}"
     when = None if told.occurred_at is None else told.occurred_at.isoformat()
-    plain = msgspec.structs.replace(told, value=None, occurred_at=None)
+    plain = msgspec.structs.replace(told, value=None, occurred_at=None, digest=b"")
     return hashlib.sha256(msgspec.json.encode((plain, value, when))).digest()
 
 
@@ -169,5 +172,13 @@ def _number(value: float) -> Cell:
     return JsonNumber("0" if text == "-0" else text)
 
 
-def _json(value: object) -> object:
-    return msgspec.Raw(value.text.encode()) if isinstance(value, JsonNumber) else value
+def _json_body(fields: read.Fields) -> bytes:
+    """Return fields as a sender of JSON would write them, numbers in their own digits."""
+    told = {
+        key: msgspec.Raw(value.text.encode()) if isinstance(value, JsonNumber) else value
+        for key, value in fields.items()
+    }
+    try:
+        return msgspec.json.encode(told)
+    except UnicodeEncodeError as error:
+        raise CallerError("row", "is not valid Unicode text") from error

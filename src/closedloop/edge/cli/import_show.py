@@ -58,7 +58,7 @@ def say_survey(console: Console, plan: Plan, survey: Survey) -> None:
     if survey.first:
         grid = Grid("row", "deal or event", "goal", "sum", "when", "visitor", title_justify="left")
         for row in survey.first:
-            grid.add_row(*sample_cells(row, plan.reader.frame.zone))
+            grid.add_row(*sample_cells(row, plan.reader.zone))
         console.print(grid)
     sums = ", ".join(f"{decimal_text(value)} {code}" for code, value in sorted(survey.sums.items()))
     console.print(

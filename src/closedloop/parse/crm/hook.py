@@ -42,7 +42,7 @@ _KEYS = (
     _DOCUMENT,
     _FLAT_DOCUMENT,
 )
-AMOUNTS = frozenset({"goal_value"})
+_AMOUNTS = frozenset({"goal_value"})
 _READABLE = frozenset(_KEYS)
 _read_object = ObjectReader(_KEYS)
 _BITRIX_ID = re.compile(r"\b(?:DEAL_([0-9]{1,20})|[A-Z][A-Z_]{1,40}(?:_[0-9]{1,20}){1,2})\b", re.ASCII)
@@ -99,11 +99,11 @@ def read_conversions(request: HookRequest, *, zone: ZoneInfo, now: datetime) -> 
         fields, source = _read_object(document), document.strip()
     else:
         fields, source = _wanted(body.fields), request.body
-    return Reading(conversions=[read_one(fields, frame, _digest(source, frame.query, 0))], is_array=False)
+    return Reading(conversions=[_read_one(fields, frame, _digest(source, frame.query, 0))], is_array=False)
 
 
 def _read_array(documents: list[bytes], frame: Frame) -> list[ReportedConversion]:
-    shared = read.first_usable(frame.query_fields, AMOUNTS)
+    shared = read.first_usable(frame.query_fields, _AMOUNTS)
     event_id = read.text(shared, "event_id") or frame.event_id
     frame = msgspec.structs.replace(
         frame, query_fields=[(key, value) for key, value in shared.items() if key != "event_id"]
@@ -119,19 +119,15 @@ def _read_array(documents: list[bytes], frame: Frame) -> list[ReportedConversion
 
 def _read_item(document: bytes, frame: Frame, ordinal: int, index: int) -> ReportedConversion:
     try:
-        return read_one(_read_object(document), frame, _digest(document, frame.query, ordinal))
+        return _read_one(_read_object(document), frame, _digest(document, frame.query, ordinal))
     except CallerError as error:
         error.index = index
         error.args = (f"item {index}: {error}",)
         raise
 
 
-def read_one(pairs: list[Field], frame: Frame, digest: bytes) -> ReportedConversion:
-    """Return the conversion in the fields of one item, by the hook's keys; `frame` fills in what they lack.
-
-    Raises CallerError, MissingIdError when nothing names the visitor.
-    """
-    fields = read.first_usable([*pairs, *frame.query_fields] if frame.query_fields else pairs, AMOUNTS)
+def _read_one(pairs: list[Field], frame: Frame, digest: bytes) -> ReportedConversion:
+    fields = read.first_usable([*pairs, *frame.query_fields] if frame.query_fields else pairs, _AMOUNTS)
     ym_uid = read.ym_uid(fields, "ym_uid")
     amount = read.amount(fields, "goal_value")
     told = ReportedConversion(
@@ -196,7 +192,7 @@ def _header(idempotency_key: str | None) -> str | None:
         idempotency_key.encode()
     except UnicodeEncodeError as error:
         raise CallerError("Idempotency-Key", "is not valid Unicode text") from error
-    fields = read.first_usable([("Idempotency-Key", idempotency_key)], AMOUNTS)
+    fields = read.first_usable([("Idempotency-Key", idempotency_key)], _AMOUNTS)
     return read.text(fields, "Idempotency-Key")
 
 
