@@ -128,8 +128,11 @@ def mask_event(_logger: Any, _method: str, event: "EventDict") -> "EventDict":  
     return {name: masked_field(name, value) for name, value in event.items()}
 
 
-def set_up_logs(*, pretty: bool) -> None:
-    """Send logs to standard error: JSON lines, or coloured ones for a person at a terminal."""
+def set_up_logs(*, pretty: bool, quiet: bool = False) -> None:
+    """Send logs to standard error: JSON lines, or coloured ones for a person at a terminal.
+
+    `quiet` is for commands that say themselves what they do: warnings and errors only.
+    """
     renderer: Any = structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
@@ -140,7 +143,7 @@ def set_up_logs(*, pretty: bool) -> None:
             mask_event,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING if quiet else logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
