@@ -10,6 +10,7 @@ from closedloop.settings import Bitrix24
 from closedloop.stages import clock
 from closedloop.stages.crms import inbox_reader
 from closedloop.stages.intake import RawWebhook
+from closedloop.telemetry import REGISTRY
 from fix_deals import InWorld, World
 from fix_flow import Tables
 
@@ -164,3 +165,18 @@ def test_two_processes_share_the_work_without_doing_it_twice(in_world: InWorld, 
 
     assert in_world(live, bitrix24=ASKED) == (4, 16)
     assert tables.one("select count(*) from closedloop.deal_task where wanted = 1") == 20
+
+
+def test_what_waits_and_what_failed_is_counted(in_world: InWorld) -> None:
+    """An owner who watches one number sees that a mapping broke."""
+
+    async def live(world: World) -> list[float | None]:
+        reader = inbox_reader(world.process.crms, "default")
+        await keep(world, EVENT.format(662, 1))
+        await reader.work()
+        await keep(world, EVENT.format(662, 1))
+        await reader.count()
+        labels = [{"site": "default", "outcome": outcome} for outcome in ("waiting", "failed")]
+        return [REGISTRY.get_sample_value("closedloop_inbox", one) for one in labels]
+
+    assert in_world(live) == [1, 1]
