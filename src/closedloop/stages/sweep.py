@@ -24,9 +24,10 @@ OVERLAP = timedelta(hours=1)
 # A deletion is told nowhere but by the deal's absence.
 SEEN_WITHIN = timedelta(hours=24)
 REMEMBERED = timedelta(days=90)
-DEAD = timedelta(minutes=3)
+# A page takes seconds: a sweep that stands still for longer has lost its process.
+DEAD = timedelta(seconds=30)
 CHUNK = 50
-SOON_S = 20.0
+SOON_S = 10.0
 
 log = structlog.get_logger()
 
@@ -51,7 +52,8 @@ class Sweeper:
         while True:
             pause = self.every.total_seconds()
             try:
-                await self.sweep_if_due()
+                if not await self.sweep_if_due():
+                    pause = min(pause, SOON_S)
             except (CrmAwayError, TransientError) as error:
                 log.info("sweep_waits", site=self.book.site.name, reason=str(error))
                 pause = min(pause, SOON_S)
@@ -63,19 +65,20 @@ class Sweeper:
                 log.exception("sweep_failed", site=self.book.site.name)
             await asyncio.sleep(clock.jitter(pause))
 
-    async def sweep_if_due(self) -> None:
-        """Sweep, and look for deletions; not while another process does, nor when one has just done."""
+    async def sweep_if_due(self) -> bool:
+        """Sweep, and look for deletions; return False when another process seems to be at it."""
         async with borrowed(self.pool) as conn:
             sweep = await self.book.deals.sweep(conn)
         now = clock.now()
         is_interrupted = sweep is not None and sweep.cursor is not None
         if sweep is not None and is_interrupted and now - sweep.touched_at < DEAD:
-            return
+            return False
         await self.sweep()
         if is_interrupted:
             # What changed since the interrupted one began is not in it.
             await self.sweep()
         await self.look_for_deletions(before=now - SEEN_WITHIN)
+        return True
 
     async def sweep(self, progress: Progress = silent, since: datetime | None = None) -> int:
         """Read every deal that changed since the last sweep, or `since`; return how many.

@@ -16,7 +16,7 @@ _READ_ONLY = """
 
 _KNOWN = """
     select dedup_key, conversion_id, goal, deal_id, dedup_rule, value, currency,
-           occurred_at, received_at, told_at, revision, session_row, rule,
+           occurred_at, received_at, told_at, cancelled_at, revision, session_row, rule,
            jsonb_strip_nulls(jsonb_build_object(
                'session_id', session_id, 'ym_uid', ym_uid, 'ym_uid_low', ym_uid_low,
                'ym_uid_high', ym_uid_high, 'yclid', yclid, 'identifiers', identifiers)) as search

@@ -1,6 +1,7 @@
 """What the commands over CRMs share: a process without loops, and which CRMs are meant."""
 
 import contextlib
+import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -9,11 +10,13 @@ from closedloop.errors import OperatorError
 from closedloop.settings import Config
 from closedloop.stages.crms import Crm
 from closedloop.stages.process import Process
+from closedloop.telemetry import set_up_logs
 
 
 @contextlib.asynccontextmanager
 async def crm_process(config: Path | None, data_dir: Path | None) -> AsyncGenerator[tuple[Config, Process]]:
     """Give the settings and a process that writes and runs no loop. Raises DatabaseAwayError."""
+    set_up_logs(pretty=sys.stderr.isatty(), quiet=True)
     with database_of(config, data_dir) as (settings, conninfo):
         process = Process(settings, conninfo, web=False, worker=False)
         await process.start()
