@@ -45,6 +45,13 @@ def begin(url: str, path: Path) -> "subprocess.Popen[bytes]":
     )
 
 
+OTHERS = """
+    select count(*)
+      from pg_stat_activity
+     where datname = current_database() and backend_type = 'client backend' and pid <> pg_backend_pid()
+"""
+
+
 def check_whole(tables: Tables) -> None:
     """Check that every row counted, once, in the ledger and in the session."""
     assert tables.one("select count(*), 0 from closedloop.conversion") == ROWS
@@ -64,6 +71,8 @@ def test_killed_import_goes_on_where_it_was(database: str, tmp_path: Path, table
     )
     running.send_signal(signal.SIGKILL)
     running.wait()
+    # What was on its way when it died may be committed yet.
+    wait_until(lambda: tables.one(OTHERS) == 0, what="the database has noticed")
     before = tables.one("select count(*) from closedloop.conversion")
 
     done = run_command(database, tmp_path, "import", str(path), "--yes", "--json")
