@@ -10,7 +10,9 @@ import pytest
 from closedloop.domain.deal import Deal, Finding
 from closedloop.domain.goals import Goal
 from closedloop.errors import DatabaseRefusedError
+from closedloop.store.erase import Person, erase, find_person
 from closedloop.store.journal import Occasion
+from closedloop.store.sessions import read_session_table_now
 from closedloop.store.settle import Settled
 from fix_deals import WON, InWorld, World, deal, found
 from fix_flow import Tables
@@ -232,6 +234,24 @@ def test_two_words_about_one_new_deal_at_once_make_one_conversion(in_world: InWo
 
     assert sorted(kind for one in settled for kind in kinds(one)).count("new") == 1
     assert tables.deals() == ["662"]
+
+
+def test_erased_person_leaves_no_copy_of_the_deal(in_world: InWorld, tables: Tables) -> None:
+    """Also where the deal is still open, and nothing but its contact leads to the person."""
+    phone = Finding(kind="phone", value="+79001234567", place="contact 84, PHONE")
+    opened = deal(outcome="open", stage="NEW", findings=(phone,))
+
+    async def live(world: World) -> list[str]:
+        await take(world, opened)
+        person = Person(hashes=(world.book.sealer.hash("default", "phone", phone.value),))
+        table = read_session_table_now(tables.conn)
+        found_person = find_person(tables.conn, table, "default", person)
+        erase(tables.conn, table, "default", person, found_person, READ)
+        left = tables.conn.execute("select sealed, findings from closedloop.deal").fetchall()
+        assert left == [(b"", [])]
+        return kinds(await take(world, deal(changed_at=WON + timedelta(hours=1)), 60))
+
+    assert in_world(live) == ["new"]
 
 
 def test_erased_deal_can_be_told_again(in_world: InWorld, tables: Tables) -> None:

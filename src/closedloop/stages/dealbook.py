@@ -279,11 +279,17 @@ class DealBook:
             is_deleted=deal.is_deleted,
             is_read=kept.is_read,
             read_at=kept.read_at,
-            findings=[{"kind": one.kind, "place": one.place, **shown(one)} for one in deal.findings],
+            findings=[{"kind": one.kind, "place": one.place, **self.shown(one)} for one in deal.findings],
             told=kept.told,
             digest=kept.digest,
             sealed=self.sealer.seal(msgspec.json.encode(deal)),
         )
+
+    def shown(self, finding: Finding) -> dict[str, str]:
+        """Return what may stand in the clear beside the place of a finding: of a contact only its hash."""
+        if finding.kind in CONTACTS:
+            return {"hash": self.sealer.hash(self.site.name, finding.kind, finding.value)}
+        return {"value": finding.value}
 
     def opened(self, known: KnownDeal) -> Deal:
         """Return a deal as it was kept."""
@@ -292,11 +298,6 @@ class DealBook:
     def key(self, deal: Deal, goal: str) -> DedupKey:
         """Return the key of one goal of one deal."""
         return dedup_key(ReportedConversion(deal_id=deal.deal_id, goal=goal, digest=b""))
-
-
-def shown(finding: Finding) -> dict[str, str]:
-    """Return what may stand in the clear beside the place of a finding."""
-    return {} if finding.kind in CONTACTS else {"value": finding.value}
 
 
 def is_older(deal: Deal, because: Because, known: KnownDeal, *, is_read: bool) -> bool:
