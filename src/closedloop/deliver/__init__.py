@@ -1,0 +1,1 @@
+"""Values to bytes for a platform, and bytes to outcomes; no I/O."""
