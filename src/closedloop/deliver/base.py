@@ -10,7 +10,7 @@ from closedloop.domain.delivery import Sale, Skipped, Terms, Verdict
 
 
 class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One request as it goes over the wire; headers may hold a token: never logged, never kept in the clear."""
+    """One request as it goes over the wire; headers may hold a token: never logged, never kept."""
 
     method: str
     url: str
@@ -19,7 +19,7 @@ class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HttpReply(msgspec.Struct, frozen=True, kw_only=True):
-    """One answer; header names in lower case. Status 0: none came, and `sent` tells whether the body had left."""
+    """One answer, header names in lower case. Status 0: none came; `sent` tells whether the body had left."""
 
     status: int
     headers: dict[str, str] = {}
@@ -38,13 +38,13 @@ class Destination(Protocol):
     """One platform. Its settings are one struct that carries all that a form, a check and a reference need.
 
     Each field is `Annotated[str, Meta(title="Counter", description="…", examples=["12345678"],
-    extra={"secret": True})]`; one without a default is required. `name` and `type` are not among them.
+    extra={"secret": True})]`; one without a default is required.
 
     Everything is pure: conversions, settings and an instant in, requests out; an answer in, one verdict for
     each sale out, in their order.
     """
 
-    type: str
+    name: str
     settings: type[msgspec.Struct]
 
     def terms(self, settings: Any) -> Terms:  # noqa: ANN401 - of the class in `settings`
