@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
+from yarl import URL
 
-from closedloop.domain.exchange import Reply, Request
+from closedloop.domain.exchange import HttpReply, HttpRequest, Reply, Request
 from closedloop.errors import CrmAwayError, OperatorError
 
 CONNECT_S = 5
@@ -84,6 +85,29 @@ class Outbound:
             raise CrmAwayError(f"{host} did not answer within {TOTAL_S} s") from None
         except (aiohttp.ClientError, OSError) as error:
             raise CrmAwayError(f"{host} cannot be reached: {type(error).__name__}") from None
+
+    async def exchange(self, request: HttpRequest) -> HttpReply:
+        """Return the answer to a request, with status 0 when none came; a redirect is an answer like any other.
+
+        Raises OperatorError for an address in a private network.
+        """
+        host = urlsplit(request.url).hostname or ""
+        if not self.private and is_literal(host) and not is_public(host):
+            raise OperatorError(f"{host} is in a private network: set private_address = true if it is meant")
+        try:
+            async with self.opened().request(
+                request.method,
+                URL(request.url, encoded=True),
+                data=request.body or None,
+                headers=dict(request.headers),
+                allow_redirects=False,
+            ) as answer:
+                headers = {name.lower(): value for name, value in answer.headers.items()}
+                return HttpReply(status=answer.status, headers=headers, body=await read_whole(answer))
+        except aiohttp.ClientConnectorError:
+            return HttpReply(status=0, sent=False)
+        except (TimeoutError, aiohttp.ClientError, OSError, CrmAwayError):
+            return HttpReply(status=0, sent=True)
 
     async def close(self) -> None:
         """Close the connections."""

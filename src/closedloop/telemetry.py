@@ -63,6 +63,9 @@ RESTORED = Counter(
 STAGE_FAILURES = Counter(
     "closedloop_stage_failures", "Rounds of a loop that ended in an error.", ["stage"], registry=REGISTRY
 )
+DELIVERIES = Counter(
+    "closedloop_deliveries", "Deliveries by outcome.", ["site", "destination", "outcome"], registry=REGISTRY
+)
 INBOX = Gauge(
     "closedloop_inbox",
     "Webhooks that wait for work, or could not be read.",

@@ -90,6 +90,8 @@ class Sale(msgspec.Struct, frozen=True, kw_only=True):
     phones: Sequence[str] = ()
     emails: Sequence[str] = ()
     told: Told | None = None
+    attempt: int = 0  # how often it was tried before
+    door: str = ""  # by which id it goes, where one file holds one kind only; set by `compile`
 
     @property
     def order_id(self) -> str:
