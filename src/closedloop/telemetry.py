@@ -128,8 +128,8 @@ def mask_event(_logger: Any, _method: str, event: "EventDict") -> "EventDict":  
     return {name: masked_field(name, value) for name, value in event.items()}
 
 
-def set_up_logs(*, pretty: bool) -> None:
-    """Send logs to standard error: JSON lines, or coloured ones for a person at a terminal."""
+def set_up_logs(*, pretty: bool, least: int = logging.INFO) -> None:
+    """Send logs from the level `least` on to standard error: JSON lines, or coloured ones for a person."""
     renderer: Any = structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
@@ -140,7 +140,7 @@ def set_up_logs(*, pretty: bool) -> None:
             mask_event,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(least),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
