@@ -110,7 +110,7 @@ def _kind_and_why(ours: OurConversion | None, value: tuple[Decimal, str] | None)
 
 
 def extra(
-    ours: OurConversion, deal: Deal | None, goals: Sequence[Goal], *, is_asked: bool
+    ours: OurConversion, deal: Deal | None, goals: Sequence[Goal], zone: ZoneInfo, *, is_asked: bool
 ) -> Difference | None:
     """Return the difference of a conversion that no deal asks for in its period.
 
@@ -126,7 +126,7 @@ def extra(
         goal=ours.goal,
         in_crm=None,
         here=money(ours.value, ours.currency),
-        why=_why_extra(deal, demand) if is_asked else "the CRM shows no deal with this id",
+        why=_why_extra(deal, demand, zone) if is_asked else "the CRM shows no deal with this id",
     )
 
 
@@ -135,14 +135,14 @@ def _reached(deal: Deal, goals: Sequence[Goal], goal: str) -> Demand | None:
     return next(found, None)
 
 
-def _why_extra(deal: Deal | None, demand: Demand | None) -> str:
+def _why_extra(deal: Deal | None, demand: Demand | None, zone: ZoneInfo) -> str:
     if deal is None:
         return (
             "there is no such deal in the CRM: it was deleted (run closedloop sweep --all), "
             "or a webhook has named a wrong one"
         )
-    if demand is not None:
-        at = f"{demand.occurred_at:%Y-%m-%d %H:%M %Z}"
+    if demand is not None and demand.occurred_at is not None:
+        at = f"{demand.occurred_at.astimezone(zone):%Y-%m-%d %H:%M}"
         return f"there it was reached outside of the period, {at}: run closedloop sweep"
     return (
         f"the deal is {deal.outcome} there, at {deal.stage}: run closedloop sweep; "
