@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 TRIES = 6
+AWAY_S = 60
 FIRST_PAUSE_S = 1.0
 MAX_PAUSE_S = 30.0
 
@@ -45,6 +46,7 @@ class CrmClient:
         self.authorize = authorize
         self.limiter = AsyncLimiter(api.burst, api.burst / api.calls_per_second)
         self.one_at_a_time = asyncio.Lock()
+        self.tries = TRIES  # of a call that fails; fewer where a person waits
 
     async def converse(self, conversation: Conversation[Result]) -> Result:
         """Return what a conversation is about, once all its requests were answered.
@@ -63,6 +65,7 @@ class CrmClient:
     async def call(self, request: Request) -> Reply:
         """Return the reply that is a success, or says that this one object is gone."""
         renew = False
+        reason = ""
         for attempt in range(TRIES):
             reply, refusal = await self.once(request, renew=renew)
             if refusal is None or refusal.kind == "gone":
@@ -70,9 +73,12 @@ class CrmClient:
             if refusal.kind == "owner" or (refusal.kind == "token" and renew):
                 raise CrmRefusedError(refusal.sentence)
             renew = refusal.kind == "token"
+            reason = refusal.sentence
+            if attempt + 1 >= (TRIES if refusal.kind == "slower" else self.tries):
+                break
             if not renew:
                 await self.pause(refusal, attempt)
-        raise CrmAwayError(f"{self.api.name} did not take the call in {TRIES} tries", retry_after=60)
+        raise CrmAwayError(f"{self.api.name} did not take the call: {reason}", retry_after=AWAY_S)
 
     async def once(self, request: Request, *, renew: bool) -> tuple[Reply, Refusal | None]:
         """Return the reply to one try, and why it is no success."""

@@ -212,15 +212,15 @@ def inspect(source: str, file: Path, config: Path | None) -> None:
 @data_dir
 @config
 @as_json
-def sweep(since: str | None, **told: Any) -> None:  # noqa: ANN401 - the options above
+def sweep(**told: Any) -> None:  # noqa: ANN401 - the options above
     """Read now what a CRM has not told; the server does it by itself at intervals.
 
     \b
     Example: closedloop sweep --since 2026-11-01
     """  # noqa: D301 - \b is click's own mark
-    from closedloop.edge.cli.sweep import Wanted, day, run
+    from closedloop.edge.cli.sweep import Wanted, run
 
-    raise SystemExit(run(Wanted(since=None if since is None else day(since), **told)))
+    raise SystemExit(run(Wanted(**told)))
 
 
 @app.command()
