@@ -87,7 +87,7 @@ class Outbound:
             raise CrmAwayError(f"{host} cannot be reached: {type(error).__name__}") from None
 
     async def exchange(self, request: HttpRequest) -> HttpReply:
-        """Return the answer to a request, with status 0 when none came; a redirect is an answer like any other.
+        """Return the answer to a request, with status 0 when none came; a redirect is an answer, too.
 
         Raises OperatorError for an address in a private network.
         """

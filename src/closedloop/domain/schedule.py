@@ -21,7 +21,7 @@ State = Literal["due", "pending", "done", "parked", "lost"]
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """What follows for one delivery: its state, when it is looked at again, and whether this was an attempt."""
+    """What follows for one delivery: its state, when it is looked at again, if this was an attempt."""
 
     state: State
     at: datetime
@@ -29,7 +29,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def pause(attempt: int, chance: float) -> timedelta:
-    """Return how long to wait after the n-th attempt, from 1: longer each time; `chance` is 0.8 to 1.2."""
+    """Return how long to wait after the n-th attempt, from 1; `chance` is within 0.8 to 1.2."""
     return min(FIRST_PAUSE * float(4 ** min(attempt - 1, 10)), LONGEST_PAUSE) * chance
 
 

@@ -267,7 +267,7 @@ async def let_rest(
     *,
     is_blocked: bool = False,
 ) -> None:
-    """Let a destination rest until a moment, or until a person has mended what blocks it; None ends the rest."""
+    """Let a destination rest until a moment, or until a person has mended what blocks it; None ends it."""
     await conn.execute(
         _REST,
         {
