@@ -7,7 +7,7 @@ de-duplicates, and is asked for where it does not. No platform is known by name 
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import structlog
@@ -320,7 +320,7 @@ def ids_of(row: ClaimedRow) -> Mapping[str, str]:
     for one in row.identifiers or ():
         if one.get("kind") in CLICK_IDS:
             told.setdefault(str(one["kind"]), str(one["value"]))
-    session = row.ids if isinstance(row.ids, dict) else {}
+    session = cast("dict[str, object]", row.ids) if isinstance(row.ids, dict) else {}
     found = {**told, **{name: value for name, value in session.items() if isinstance(value, str)}}
     return {name: value for name, value in found.items() if value}
 
