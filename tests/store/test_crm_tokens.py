@@ -1,6 +1,10 @@
 """A pair of tokens is kept once, and only its holder may change it."""
 
+from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
+
+from psycopg import AsyncConnection
 
 from closedloop.store.crm_tokens import SealedToken, lock_token, put_token, read_token
 from fix_ledger import NOW, SITE, Books
@@ -24,12 +28,12 @@ def test_who_comes_second_sees_what_the_first_has_put(books: Books) -> None:
     """A refresh token works once: two that renew at once must not both use it."""
     other = Books(books.url)
     pair = SealedToken(sealed=b"new", expires_at=NOW + timedelta(days=1))
-    waiting = []
+    waiting: list[Callable[[], SealedToken]] = []
 
-    async def renew(conn: object) -> None:
-        await lock_token(conn, SITE, "amocrm")  # type: ignore[arg-type]
+    async def renew(conn: AsyncConnection[Any]) -> None:
+        await lock_token(conn, SITE, "amocrm")
         waiting.append(other.start(lambda theirs: lock_token(theirs, SITE, "amocrm")))
-        await put_token(conn, SITE, "amocrm", pair)  # type: ignore[arg-type]
+        await put_token(conn, SITE, "amocrm", pair)
 
     try:
         books.run(renew)
