@@ -9,4 +9,5 @@ pytest_plugins = [
     "fix_ledger",
     "fix_browser",
     "fix_platforms",
+    "fix_deployment",
 ]
