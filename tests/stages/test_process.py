@@ -141,8 +141,8 @@ def test_next_process_drains_what_the_last_one_kept(database: str, tables: Table
     ("web", "worker", "loops"),
     [
         (True, False, {"drain"}),
-        (False, True, {"matching", "images"}),
-        (True, True, {"drain", "matching", "images"}),
+        (False, True, {"matching", "images", "inbox-default"}),
+        (True, True, {"drain", "matching", "images", "inbox-default"}),
     ],
 )
 def test_each_half_runs_its_own_loops(
