@@ -151,12 +151,14 @@ def test_kill_in_the_middle_costs_nothing_but_time(
         gate.wait_reached()
         command.kill()
     seen = int(tables.one("select seen from closedloop.sweep where cursor is not null"))
+    last = tables.one("select max(read_at) from closedloop.deal")
     bitrix24.faults.clear()
 
     (told,) = swept(shop)
 
     assert 0 < seen < 600
     assert told["deals"] == 600
+    assert tables.one("select count(*) from closedloop.deal where read_at <= %s", last) == seen
     assert tables.one("select count(*) from closedloop.conversion") == 540
     assert tables.one("select count(*) from closedloop.journal where kind = 'unmatched'") == 540
 
