@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import pytest
 
+from closedloop.config import read_config
 from closedloop.settings import AmoCrm as AmoSettings
 from closedloop.settings import Bitrix24 as BitrixSettings
 from closedloop.settings import Config, Site
@@ -59,6 +60,11 @@ class Deployment:
     def configure(self, *parts: str) -> None:
         """Write the configuration."""
         (self.folder / "closedloop.toml").write_text("\n".join(parts))
+
+    def settings(self) -> Config:
+        """Return the configuration as commands read it, with their keys."""
+        file, folder = self.folder / "closedloop.toml", self.folder / "data"
+        return read_config(config=file, data_dir=folder, environment=self.environment)
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end, nobody at the terminal."""
@@ -137,21 +143,27 @@ def site_of(
     return Site(**told)  # type: ignore[arg-type]
 
 
-def in_process(deployment: Deployment, site: Site, use: Callable[[Process], Awaitable[T]]) -> T:
-    """Return what `use` returns, with a process that writes and runs no loop of its own."""
+def in_process(deployment: Deployment, settings: Site | Config, use: Callable[[Process], Awaitable[T]]) -> T:
+    """Return what `use` returns, with a process that writes and runs no loop of its own.
+
+    A call of a CRM that fails is not repeated.
+    """
     url = deployment.database_url
-    config = Config(
-        sites={site.name: site},
-        data_dir=deployment.folder,
-        database_url=url,
-        deployment_key=b"k" * 32,
-    )
+    config = settings
+    if isinstance(config, Site):
+        config = Config(
+            sites={config.name: config},
+            data_dir=deployment.folder,
+            database_url=url,
+            deployment_key=b"k" * 32,
+        )
 
     async def run() -> T:
         process = Process(config, url, web=False, worker=False)
-        for crm in process.crms.of[site.name].values():
-            if crm.client is not None:
-                crm.client.tries = 1
+        for of_site in process.crms.of.values():
+            for crm in of_site.values():
+                if crm.client is not None:
+                    crm.client.tries = 1
         await process.start()
         try:
             return await use(process)
