@@ -196,7 +196,7 @@ def test_cookies_are_forgotten(receiver: Receiver) -> None:
     async def run() -> None:
         outbound = Outbound(private=True)
         for _ in range(2):
-            await outbound.send(receiver.url, READ, {})
+            await outbound.send(f"http://localhost:{receiver.port}", READ, {})
         await outbound.close()
 
     asyncio.run(run())
