@@ -227,8 +227,9 @@ def test_wrong_day_is_refused_by_its_own_key(first: str, last: str, key: str) ->
 
 def test_money_is_written_without_an_exponent() -> None:
     """It is compared by eye with what the CRM's card shows."""
-    assert [money(Decimal(text), "RUB") for text in ("5e3", "0.50", "5000.00")] == [
+    assert [money(Decimal(text), "RUB") for text in ("5e3", "0.5", "5000.00", "0.125")] == [
         "5000 RUB",
         "0.50 RUB",
         "5000 RUB",
+        "0.125 RUB",
     ]

@@ -1,164 +1,298 @@
-"""Calls to a CRM keep its rate, are repeated where that is right, and stop where a person has to act."""
+"""A call is repeated while that may help, within the CRM's rate, and ends with what its owner has to do."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
-from typing import cast
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from itertools import pairwise
+from typing import TypeVar
 
 import pytest
 
+from closedloop.domain.deal import Deal
 from closedloop.domain.exchange import Reply, Request
 from closedloop.errors import CrmAwayError, CrmRefusedError
 from closedloop.outbound import Outbound
-from closedloop.parse.base import Conversation, CrmApi, Refusal
-from closedloop.stages import clock
-from closedloop.stages.crm import TRIES, CrmClient
-from platforms.faults import Answer
-from platforms.http import Platform
-from platforms.http import Request as Asked
+from closedloop.parse.base import Check, Conversation, DealPage, Refusal
+from closedloop.stages.crm import TRIES, Authorize, CrmClient, no_headers
+from fix_tools import free_port
+from platforms.faults import Answer, Work
+from platforms.receiver import Receiver
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
-ASK = Request(method="GET", path="leads")
+T = TypeVar("T")
+
+# What the CRM of these tests means by a status.
+MEANS = {
+    401: Refusal(kind="token", sentence="the token has expired"),
+    403: Refusal(kind="owner", sentence="the plan has no API"),
+    404: Refusal(kind="gone", sentence="there is no such deal"),
+    429: Refusal(kind="slower", sentence="too many calls"),
+    502: Refusal(kind="again", sentence="the CRM is being restarted"),
+    503: Refusal(kind="again", sentence="the CRM is closed for an hour", wait_s=3600),
+}
 
 
 class Api:
-    """A CRM whose answers say in words what they are."""
+    """The adapter of an invented CRM: it asks for names, and its conversation returns the statuses."""
 
-    name = "testcrm"
-    calls_per_second = 1000.0
-    burst = 1000
+    name = "invented"
 
-    def refusal(self, request: Request, reply: Reply) -> Refusal | None:  # noqa: ARG002 - the protocol's
-        """Return what the body says."""
-        kind = reply.body.decode()
-        return None if kind == "ok" else Refusal(kind=kind, sentence=f"it said {kind}")
+    def __init__(self, calls_per_second: float = 1000, burst: int = 100) -> None:
+        self.calls_per_second = calls_per_second
+        self.burst = burst
+
+    def refusal(self, _request: Request, reply: Reply) -> Refusal | None:
+        """Return what a status means."""
+        return MEANS.get(reply.status)
+
+    def ask(self, *names: str) -> Conversation[list[int]]:
+        """Ask for some names, one after the other."""
+        statuses: list[int] = []
+        for name in names:
+            reply = yield Request(method="GET", path=name)
+            statuses.append(reply.status)
+        return statuses
+
+    def read_deals(self, deal_ids: Sequence[str]) -> Conversation[Mapping[str, Deal | None]]:
+        """Know no deal."""
+        yield from self.ask(*deal_ids)
+        return {}
+
+    def first_cursor(self, since: datetime) -> str:
+        """Return a cursor."""
+        return since.isoformat()
+
+    def changed_deals(self, cursor: str) -> Conversation[DealPage]:
+        """Know no change."""
+        yield from self.ask("changed")
+        return DealPage(deals=[], cursor=cursor, is_last=True)
+
+    def check(self) -> Conversation[Sequence[Check]]:
+        """Check nothing."""
+        yield from self.ask("check")
+        return []
+
+    def write_fields(self, deal_id: str, fields: Mapping[str, str]) -> Conversation[None]:
+        """Write nothing."""
+        yield from self.ask(deal_id, *fields)
 
 
-class Peer(Platform):
-    """Says the next of `words`, the last one for ever."""
+class Tokens:
+    """Gives the headers `t1`, `t2` and so on, a new one whenever it is asked to renew."""
 
     def __init__(self) -> None:
-        self.words = ["ok"]
-        super().__init__()
+        self.number = 1
+        self.asked: list[bool] = []
 
-    def answer(self, request: Asked) -> Answer:  # noqa: ARG002 - whatever was asked
-        """Answer."""
-        word = self.words.pop(0) if len(self.words) > 1 else self.words[0]
-        return Answer(200, word.encode(), "text/plain")
-
-
-@pytest.fixture
-def peer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Peer]:
-    """Give the CRM; pauses between tries are short."""
-    monkeypatch.setattr("closedloop.stages.crm.FIRST_PAUSE_S", 0.001)
-    with Peer() as started:
-        yield started
+    async def __call__(self, renew: bool) -> Mapping[str, str]:  # noqa: FBT001 - the shape of Authorize
+        """Return the header."""
+        self.asked.append(renew)
+        self.number += renew
+        return {"Authorization": f"t{self.number}"}
 
 
-def conversation() -> Conversation[bytes]:
-    """Ask one thing."""
-    reply = yield ASK
-    return reply.body
-
-
-def talk(
-    peer: Peer,
+def with_client(
+    base: str,
+    use: Callable[[CrmClient], Awaitable[T]],
     *,
     api: Api | None = None,
-    times: int = 1,
-    renewed: list[bool] | None = None,
-) -> list[bytes]:
-    """Return what so many conversations at once come to."""
+    authorize: Authorize = no_headers,
+    first_pause_s: float = 0.01,
+) -> T:
+    """Return what `use` returns, with a client that pauses a hundredth of a second at first."""
 
-    async def authorize(renew: bool) -> Mapping[str, str]:  # noqa: FBT001 - the shape of Authorize
-        if renewed is not None:
-            renewed.append(renew)
-        return {"X-Token": "t"}
-
-    async def run() -> list[bytes]:
+    async def run() -> T:
         outbound = Outbound(private=True)
-        client = CrmClient(cast("CrmApi", api or Api()), peer.url, outbound, authorize)
+        client = CrmClient(api or Api(), base, outbound, authorize)
+        client.first_pause_s = first_pause_s
         try:
-            return await asyncio.gather(*(client.converse(conversation()) for _ in range(times)))
+            return await use(client)
         finally:
             await outbound.close()
 
     return asyncio.run(run())
 
 
-@pytest.mark.parametrize("words", [["again", "ok"], ["slower", "again", "ok"]])
-def test_what_may_be_repeated_is(peer: Peer, words: list[str]) -> None:
-    """Limits are shared with programs that we do not know."""
-    peer.words = words
-
-    assert talk(peer) == [b"ok"]
-
-
-def test_connection_that_breaks_is_tried_again(peer: Peer) -> None:
-    """Networks do."""
-    peer.faults.drop()
-
-    assert talk(peer) == [b"ok"]
-    assert len(peer.calls) == 2
-
-
-def test_crm_that_never_takes_the_call_is_away_after_some_tries(peer: Peer) -> None:
-    """The deal is put off, and asked for later."""
-    peer.words = ["again"]
-
-    with pytest.raises(CrmAwayError, match="it said again"):
-        talk(peer)
-    assert len(peer.calls) == TRIES
-
-
-def test_token_is_renewed_once(peer: Peer) -> None:
-    """A second refusal is no matter of its age."""
-    renewed: list[bool] = []
-    peer.words = ["token", "ok"]
-
-    assert talk(peer, renewed=renewed) == [b"ok"]
-    assert renewed == [False, True]
-
-    peer.words = ["token"]
-    with pytest.raises(CrmRefusedError, match="it said token"):
-        talk(peer)
-
-
-def test_refusal_that_needs_a_person_is_not_repeated(peer: Peer) -> None:
-    """Going on leads to a block of the whole account."""
-    peer.words = ["owner"]
-
-    with pytest.raises(CrmRefusedError, match="it said owner"):
-        talk(peer)
-    assert len(peer.calls) == 1
-
-
-def test_object_that_is_gone_is_an_answer(peer: Peer) -> None:
-    """The conversation knows what it means."""
-    peer.words = ["gone"]
-
-    assert talk(peer) == [b"gone"]
-
-
-def test_calls_go_one_at_a_time_and_no_faster_than_the_limit(peer: Peer) -> None:
-    """Seven a second is the limit of the whole account."""
+def ask(receiver: Receiver, *names: str, authorize: Authorize = no_headers) -> list[int]:
+    """Return the statuses that a conversation over some names saw."""
     api = Api()
-    api.calls_per_second, api.burst = 50.0, 5
-    at: list[float] = []
-    inner: Callable[[Asked], Answer] = peer.answer
-    running = [0, 0]
+    return with_client(
+        receiver.url, lambda client: client.converse(api.ask(*names)), api=api, authorize=authorize
+    )
 
-    def watched(request: Asked) -> Answer:
-        at.append(clock.elapsed())
-        running[0] += 1
-        running[1] = max(running)
-        try:
-            return inner(request)
-        finally:
-            running[0] -= 1
 
-    peer.answer = watched  # type: ignore[method-assign]
+def sent(receiver: Receiver) -> list[str]:
+    """Return the statuses in the order of the calls, each with its path."""
+    return [f"{call.path} {call.status}" for call in receiver.calls]
 
-    assert talk(peer, api=api, times=15) == [b"ok"] * 15
-    assert at[-1] - at[0] > 9 / api.calls_per_second
-    assert running[1] == 1
+
+@pytest.mark.parametrize("status", [502, 429])
+def test_call_is_repeated_until_it_is_answered(receiver: Receiver, status: int) -> None:
+    """What stands behind it is done once: the conversation never sees the failures."""
+    receiver.faults.answer(status, "b", times=TRIES - 1)
+
+    assert ask(receiver, "a", "b", "c") == [200, 200, 200]
+
+    assert sent(receiver) == ["/a 200", *[f"/b {status}"] * (TRIES - 1), "/b 200", "/c 200"]
+
+
+def test_connection_that_is_cut_is_repeated(receiver: Receiver) -> None:
+    """Networks fail more often than CRMs."""
+    receiver.faults.drop(times=3)
+
+    assert ask(receiver, "a") == [200]
+
+
+@pytest.mark.parametrize("status", [502, 429])
+def test_call_that_fails_every_time_is_given_up_with_the_reason(receiver: Receiver, status: int) -> None:
+    """The deals go back to the list, and the next round tries again."""
+    receiver.faults.answer(status, times=None)
+
+    with pytest.raises(CrmAwayError, match=f"invented did not take the call: {MEANS[status].sentence}"):
+        ask(receiver, "a", "b")
+
+    assert sent(receiver) == [f"/a {status}"] * TRIES
+
+
+def test_crm_that_is_not_there_is_away() -> None:
+    """The sentence names the host: the path may be a secret."""
+    api = Api()
+    base = f"http://127.0.0.1:{free_port()}/secret"
+
+    with pytest.raises(CrmAwayError) as caught:
+        with_client(base, lambda client: client.converse(api.ask("a")), api=api)
+
+    assert "127.0.0.1 cannot be reached" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_pauses_grow_from_try_to_try(receiver: Receiver) -> None:
+    """A CRM that comes back must not be met by everybody at once and again at once."""
+    receiver.faults.answer(502, times=4)
+    api = Api()
+
+    with_client(receiver.url, lambda client: client.converse(api.ask("a")), api=api, first_pause_s=0.02)
+
+    moments = [call.at for call in receiver.calls]
+    pauses = [later - earlier for earlier, later in pairwise(moments)]
+    assert [pause >= 0.8 * 0.02 * 2**number for number, pause in enumerate(pauses)] == [True] * 4
+
+
+def test_long_pause_is_not_waited_for(receiver: Receiver) -> None:
+    """The deals are due again when the CRM says; meanwhile others get the connection."""
+    receiver.faults.answer(503)
+
+    with pytest.raises(CrmAwayError) as caught:
+        ask(receiver, "a")
+
+    assert caught.value.retry_after == 3600
+    assert len(receiver.calls) == 1
+
+
+def test_person_who_waits_is_told_sooner(receiver: Receiver) -> None:
+    """A command does not stand still for a minute; that it was too fast is worth the wait."""
+    api = Api()
+
+    async def once(client: CrmClient) -> list[int]:
+        client.tries = 1
+        receiver.faults.answer(429, times=3)
+        statuses = await client.converse(api.ask("a"))
+        receiver.faults.answer(502)
+        with pytest.raises(CrmAwayError):
+            await client.converse(api.ask("b"))
+        return statuses
+
+    assert with_client(receiver.url, once, api=api) == [200]
+    assert sent(receiver) == ["/a 429", "/a 429", "/a 429", "/a 200", "/b 502"]
+
+
+def test_expired_token_is_renewed_once_and_then_kept(receiver: Receiver) -> None:
+    """The call after it goes with the new one, and asks for no other."""
+    tokens = Tokens()
+    receiver.react = lambda request: 200 if request.headers["authorization"] == "t2" else 401
+
+    assert ask(receiver, "a", "b", authorize=tokens) == [200, 200]
+
+    assert tokens.asked == [False, True, False]
+    assert sent(receiver) == ["/a 401", "/a 200", "/b 200"]
+
+
+def test_new_token_that_is_refused_too_is_its_owners_affair(receiver: Receiver) -> None:
+    """A loop of renewals would burn one refresh token after the other."""
+    tokens = Tokens()
+    receiver.react = lambda _: 401
+
+    with pytest.raises(CrmRefusedError, match="the token has expired"):
+        ask(receiver, "a", authorize=tokens)
+
+    assert tokens.asked == [False, True]
+
+
+def test_token_is_not_renewed_for_what_it_is_not_to_blame_for(receiver: Receiver) -> None:
+    """A restart of the CRM in the middle is one thing, an expired token another."""
+    tokens = Tokens()
+    receiver.faults.answer(401)
+    receiver.faults.answer(502)
+
+    assert ask(receiver, "a", authorize=tokens) == [200]
+
+    assert tokens.asked == [False, True, False]
+
+
+def test_refusal_that_only_the_owner_can_mend_stops_at_once(receiver: Receiver) -> None:
+    """Calls that go on after it block the API of the whole account."""
+    receiver.faults.answer(403)
+
+    with pytest.raises(CrmRefusedError, match="the plan has no API"):
+        ask(receiver, "a", "b")
+
+    assert sent(receiver) == ["/a 403"]
+
+
+def test_object_that_is_gone_is_an_answer(receiver: Receiver) -> None:
+    """One deleted deal is no trouble of the other forty-nine."""
+    receiver.faults.answer(404, "b")
+
+    assert ask(receiver, "a", "b", "c") == [200, 404, 200]
+
+
+def test_rate_of_the_crm_is_kept(receiver: Receiver) -> None:
+    """Whoever is refused too often is shut out: no span may have more calls than burst and rate allow."""
+    api = Api(calls_per_second=40, burst=3)
+    names = [f"n{number}" for number in range(12)]
+
+    async def many(client: CrmClient) -> None:
+        await asyncio.gather(*(client.converse(api.ask(name)) for name in names))
+
+    with_client(receiver.url, many, api=api)
+
+    moments = [call.at for call in receiver.calls]
+    assert len(moments) == 12
+    for first, begin in enumerate(moments):
+        for count, end in enumerate(moments[first:], start=1):
+            assert count <= 3 + 40 * (end - begin) + 1
+    assert moments[-1] - moments[0] < 2
+
+
+def test_calls_go_one_at_a_time(receiver: Receiver) -> None:
+    """Limits are per account, and an answer that is overtaken would look like the newer one."""
+    api = Api()
+    inside: list[int] = []
+    most: list[int] = []
+
+    def crowded(work: Work) -> Answer:
+        inside.append(1)
+        most.append(len(inside))
+        receiver.faults.closing.wait(0.01)
+        inside.pop()
+        return work()
+
+    receiver.faults.order(crowded, times=None)
+
+    async def many(client: CrmClient) -> None:
+        await asyncio.gather(*(client.converse(api.ask("a", "b")) for _ in range(6)))
+
+    with_client(receiver.url, many, api=api)
+
+    assert most == [1] * 12

@@ -175,5 +175,6 @@ def period(first: str, last: str, zone: ZoneInfo) -> tuple[datetime, datetime]:
 
 
 def money(value: Decimal, currency: str) -> str:
-    """Return `5000 RUB`."""
-    return f"{decimal_text(value)} {currency}"
+    """Return `5000 RUB` or `4500.50 RUB`."""
+    whole, _, fraction = decimal_text(value).partition(".")
+    return f"{whole}{f'.{fraction:0<2}' if fraction else ''} {currency}"

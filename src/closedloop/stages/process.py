@@ -59,13 +59,15 @@ class Process:
         if self.worker:
             self.begin(self.matcher.run(), "matching")
             self.begin(self.keeper.run(), "images")
-            for name, loop in self.crms.loops():
-                self.begin(loop, name)
         DATABASE_UP.set_function(lambda: float(self.writer.away is None))
         try:
             await asyncio.wait_for(self.writer.connected.wait(), FIRST_CONNECT_S)
         except TimeoutError:
             log.warning("database_away_at_start", reason=str(self.writer.away))
+        if self.worker:
+            # Not before: a sweep that finds the database away is put off, and a start is when it matters.
+            for name, loop in self.crms.loops():
+                self.begin(loop, name)
 
     def begin(self, loop: Coroutine[Any, Any, None], name: str) -> None:
         """Run one endless loop until the end of the process."""

@@ -12,11 +12,9 @@ from rich.table import Table
 
 from closedloop.edge.cli.database import database_of
 from closedloop.settings import Config
+from closedloop.stages.crm import FEW_TRIES
 from closedloop.stages.process import Process
 from closedloop.telemetry import set_up_logs
-
-# Somebody waits at the terminal: a CRM that is away is said after seconds, where the server waits a minute.
-TRIES = 3
 
 
 @contextlib.asynccontextmanager
@@ -38,7 +36,7 @@ async def process_on(settings: Config, conninfo: str) -> AsyncGenerator[Process]
     for of_site in process.crms.of.values():
         for crm in of_site.values():
             if crm.client is not None:
-                crm.client.tries = TRIES
+                crm.client.tries = FEW_TRIES
     await process.start()
     try:
         if (away := process.readiness()) is not None:

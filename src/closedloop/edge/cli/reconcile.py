@@ -63,7 +63,7 @@ def show(name: str, comparison: Comparison) -> None:
     wrong = sum(one.kind in WRONG for one in comparison.differences)
     verdict = "nothing is missing" if comparison.is_complete else f"{wrong} differ{'s' if wrong == 1 else ''}"
     sys.stdout.write(
-        f"{name}: {comparison.in_crm} goals reached there, {comparison.here} of them here; {verdict}.\n"
+        f"{name}: {comparison.in_crm} reached there, {comparison.here} of them here; {verdict}.\n"
     )
     if comparison.differences:
         print_table(

@@ -14,6 +14,7 @@ from closedloop.errors import CallerError, ClosedloopError, CrmRefusedError, Ope
 from closedloop.settings import Site
 from closedloop.stages.process import Process
 from closedloop.stages.reconcile import Reconciler
+from closedloop.stages.sweep import silent
 
 PATH = "/api/v1/reconcile"
 # The first class that fits answers; OperatorError says that no CRM can be asked.
@@ -51,7 +52,7 @@ async def compare(process: Process, site: Site, asked: Mapping[str, Any]) -> dic
             raise CallerError(key, "is missing: it is a day such as 2026-11-01")
     start, end = period(str(days["from"]), str(days["to"]), site.zone)
     return {
-        crm.name: await Reconciler(crm.book, crm.client).compare(start, end, lambda _seen, _total: None)
+        crm.name: await Reconciler(crm.book, crm.client.impatient()).compare(start, end, silent)
         for crm in process.crms.asked(site.name, asked.get("crm"))
         if crm.client is not None
     }
