@@ -11,8 +11,9 @@ import pytest
 
 from closedloop.config import child_environment, read_config
 from closedloop.domain.goals import Goal
+from closedloop.domain.signing import SIGNING_PREFIX
 from closedloop.errors import ConfigError
-from closedloop.settings import SIGNING_PREFIX, Config
+from closedloop.settings import Config
 from fix_tools import REPOSITORY
 
 SECRETS = {

@@ -1,38 +1,33 @@
 """closedloop.toml and the environment, read once into one frozen value; the sole reader of either."""
 
-import base64
-import binascii
-import difflib
 import functools
 import os
 import re
 import secrets
 import stat
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast, get_args, get_origin
+from typing import Any, get_args, get_origin
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import msgspec
 
 from closedloop.domain.money import CURRENCIES
+from closedloop.domain.signing import MIN_SIGNING_BYTES, SIGNING_PREFIX, signing_key
+from closedloop.domain.tables import Table, as_list, as_table, nearest, not_a_setting, tables_in
 from closedloop.errors import ConfigError
 from closedloop.settings import (
     FILE_NAME,
     GOAL_VALUE,
     MAX_DEDUP_HOURS,
-    MIN_SIGNING_BYTES,
     MOMENT_BY_ID,
     MOMENTS,
-    SIGNING_PREFIX,
     SITE_NAME,
     Config,
     Site,
     Tracker,
 )
-
-Table = dict[str, object]
 
 # Settings whose text may be "env:NAME" or "file:PATH", and must be where they would be a secret.
 SECRETS = {
@@ -163,13 +158,7 @@ class Reader:
 
     def check_key(self, place: str, key: str) -> None:
         """Note a signing secret with which anybody could sign; never shows it."""
-        if not key.startswith(SIGNING_PREFIX):
-            return
-        try:
-            secret = base64.b64decode(key.removeprefix(SIGNING_PREFIX), validate=True)
-        except (binascii.Error, ValueError):
-            secret = b""
-        if len(secret) < MIN_SIGNING_BYTES:
+        if key.startswith(SIGNING_PREFIX) and signing_key(key) is None:
             self.mistake(place, f"must be {SIGNING_PREFIX} and base64 of at least {MIN_SIGNING_BYTES} bytes")
 
     def check(self, place: str, table: Table, shape: type[msgspec.Struct]) -> None:
@@ -186,9 +175,7 @@ class Reader:
     def check_names(self, prefix: str, table: Table, known: set[str]) -> None:
         """Note every name that is not known, with the nearest that is."""
         for name in table.keys() - known:
-            near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]}?" if near else f"known are: {', '.join(sorted(known))}"
-            self.mistake(f"{prefix}{name}", f"is not a setting; {hint}")
+            self.mistake(f"{prefix}{name}", not_a_setting(name, known))
 
     def with_secrets(self, place: str, table: Table) -> Table:
         """Return the table with every `env:` and `file:` replaced by what it points to."""
@@ -285,23 +272,6 @@ def read_deployment_key(path: Path) -> bytes:
     return bytes.fromhex(key)
 
 
-def as_table(value: object) -> Table | None:
-    """Return a TOML table as one, or None when it is something else."""
-    return cast("Table", value) if isinstance(value, dict) else None
-
-
-def as_list(value: object) -> list[object] | None:
-    """Return a TOML array as one, or None when it is something else."""
-    return cast("list[object]", value) if isinstance(value, list) else None
-
-
-def tables_in(place: str, value: object) -> list[tuple[str, Table]]:
-    """Return the tables that a setting consists of, each with its place."""
-    rows = as_list(value)
-    places = [(place, value)] if rows is None else [(f"{place}[{at}]", row) for at, row in enumerate(rows)]
-    return [(at, table) for at, row in places if (table := as_table(row)) is not None]
-
-
 def child_environment(database_url: str) -> dict[str, str]:
     """Return the environment for a further process of ours on the same database."""
     return os.environ | {"DATABASE_URL": database_url}
@@ -375,12 +345,6 @@ def inner_struct(annotation: object) -> type[msgspec.Struct] | None:
         if isinstance(candidate, type) and issubclass(candidate, msgspec.Struct):
             return candidate
     return None
-
-
-def nearest(told: str, known: Iterable[str]) -> str:
-    """Return the end of a sentence that names what was probably meant, empty when nothing is near."""
-    near = difflib.get_close_matches(told, sorted(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def known_zones() -> list[str]:
