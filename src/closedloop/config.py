@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import msgspec
 
+from closedloop.deliver.registry import DestinationConfig, read_destination
 from closedloop.domain.money import CURRENCIES
 from closedloop.domain.signing import MIN_SIGNING_BYTES, SIGNING_PREFIX, signing_key
 from closedloop.domain.tables import Table, as_list, as_table, nearest, not_a_setting, tables_in
@@ -30,10 +31,8 @@ from closedloop.settings import (
 )
 
 # Settings whose text may be "env:NAME" or "file:PATH", and must be where they would be a secret.
-SECRETS = {
-    *("webhook_keys", "rest_url", "application_token", "access_token", "refresh_token", "client_secret"),
-    *("token", "secret"),
-}
+# What is secret in a destination, its settings say themselves.
+SECRETS = {"webhook_keys", "rest_url", "application_token", "access_token", "refresh_token", "client_secret"}
 ADDRESS = re.compile(r"https?://[^/\s]+(?:/\S*)?")
 
 
@@ -93,9 +92,11 @@ class Reader:
         if table is None:
             self.mistake(place, "must be a table")
             return Site(name=name)
-        self.check(place, table, Site)
-        settings = self.settings(place, self.with_secrets(place, table))
-        site = Site(name=name, **settings)
+        rest = {key: told for key, told in table.items() if key != "destinations"}
+        self.check(place, rest, Site)
+        settings = self.settings(place, self.with_secrets(place, rest))
+        destinations = self.destinations(f"{place}.destinations", table.get("destinations", []))
+        site = Site(name=name, destinations=destinations, **settings)
         self.check_site(place, site)
         return site
 
@@ -110,6 +111,33 @@ class Reader:
             except msgspec.ValidationError as error:
                 self.mistake(f"{place}.{field.name}", f"is wrong: {error}")
         return found
+
+    def destinations(self, place: str, value: object) -> tuple[DestinationConfig, ...]:
+        """Return the destinations of one site; the mistakes of the others are noted."""
+        rows, tables = as_list(value), tables_in(place, value)
+        if rows is None or len(tables) < len(rows):
+            self.mistake(place, f"must be tables such as [[{place}]]")
+        found: dict[str, DestinationConfig] = {}
+        for at, row in tables:
+            try:
+                read = read_destination(row, functools.partial(self.revealed, at))
+            except ConfigError as error:
+                self.mistakes += [f"{self.path or 'environment'}: {at}.{line}" for line in error.mistakes]
+                continue
+            if read.name in found:
+                self.mistake(f"{at}.name", f"is that of another destination, too: {read.name!r}")
+            found[read.name] = read
+        return tuple(found.values())
+
+    def revealed(self, place: str, key: str, value: object) -> object:
+        """Return a secret of a destination, or several; None when there is a mistake in it."""
+        known = len(self.mistakes)
+        rows = as_list(value)
+        if rows is None:
+            told = self.secret(f"{place}.{key}", str(value))
+        else:
+            told = [self.secret(f"{place}.{key}[{at}]", str(row)) for at, row in enumerate(rows)]
+        return told if len(self.mistakes) == known else None
 
     def check_site(self, place: str, site: Site) -> None:
         """Note what a type alone does not say about a site."""

@@ -2,11 +2,11 @@
 
 import re
 from pathlib import Path
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
 
+from closedloop.deliver.registry import DestinationConfig
 from closedloop.domain.goals import Goal
 
 SITE_NAME = r"[a-z0-9][a-z0-9_-]{0,62}"
@@ -82,7 +82,7 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     bitrix24: Bitrix24 | None = None
     amocrm: AmoCrm | None = None
     goals: tuple[Goal, ...] = ()
-    destinations: tuple[dict[str, Any], ...] = ()
+    destinations: tuple[DestinationConfig, ...] = ()
 
     @property
     def zone(self) -> ZoneInfo:

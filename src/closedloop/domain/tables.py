@@ -1,4 +1,4 @@
-"""Tables as TOML and JSON give them: narrowed to their types, each with its place; near names to wrong ones."""
+"""Tables as TOML and JSON give them: narrowed to types, each with its place; near names to wrong ones."""
 
 import difflib
 from collections.abc import Iterable
