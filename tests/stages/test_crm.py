@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import pytest
 
@@ -12,7 +12,7 @@ from closedloop.domain.deal import Deal
 from closedloop.domain.exchange import Reply, Request
 from closedloop.errors import CrmAwayError, CrmRefusedError
 from closedloop.outbound import Outbound
-from closedloop.parse.base import Check, Conversation, DealPage, Refusal
+from closedloop.parse.base import Check, Conversation, CrmApi, DealPage, Refusal
 from closedloop.stages.crm import TRIES, Authorize, CrmClient, no_headers
 from fix_tools import free_port
 from platforms.faults import Answer, Work
@@ -36,10 +36,10 @@ MEANS = {
 class Api:
     """The adapter of an invented CRM: it asks for names, and its conversation returns the statuses."""
 
-    name = "invented"
+    name: str = "invented"
 
     def __init__(self, calls_per_second: float = 1000, burst: int = 100) -> None:
-        self.calls_per_second = calls_per_second
+        self.calls_per_second: float = calls_per_second
         self.burst = burst
 
     def refusal(self, _request: Request, reply: Reply) -> Refusal | None:
@@ -104,7 +104,7 @@ def with_client(
 
     async def run() -> T:
         outbound = Outbound(private=True)
-        client = CrmClient(api or Api(), base, outbound, authorize)
+        client = CrmClient(cast("CrmApi", api or Api()), base, outbound, authorize)
         client.first_pause_s = first_pause_s
         try:
             return await use(client)
