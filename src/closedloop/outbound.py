@@ -93,13 +93,13 @@ class Outbound:
 
         Raises OperatorError for an address in a private network.
         """
-        host = urlsplit(request.url).hostname or ""
-        if not self.private and is_literal(host) and not is_public(host):
-            raise OperatorError(f"{host} is in a private network: set private_address = true if it is meant")
+        url = URL(request.url, encoded=True)
+        if not self.private and is_literal(url.host or "") and not is_public(url.host or ""):
+            raise private(url.host or "")
         try:
             async with self.opened().request(
                 request.method,
-                URL(request.url, encoded=True),
+                url,
                 data=request.body or None,
                 headers=dict(request.headers),
                 allow_redirects=False,
