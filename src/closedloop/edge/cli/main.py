@@ -261,6 +261,42 @@ def replay(**told: Any) -> None:  # noqa: ANN401 - the options above
 
 
 @app.command()
+@click.argument("deal")
+@site
+@data_dir
+@config
+@as_json
+def why(**told: Any) -> None:  # noqa: ANN401 - the options above
+    """Tell the story of one deal: what came in, what it found, what was sent, what happens next.
+
+    \b
+    Example: closedloop why 662
+    """  # noqa: D301 - \b is click's own mark
+    from closedloop.edge.cli.why import Wanted, run
+
+    raise SystemExit(run(Wanted(**told)))
+
+
+@app.command()
+@site
+@click.option("--destination", help="Only to this destination.")
+@click.option("--state", help="Only in this state, or with this outcome, such as parked or expired.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many.")
+@data_dir
+@config
+@as_json
+def deliveries(**told: Any) -> None:  # noqa: ANN401 - the options above
+    """List what was told to which destination, what waits, and what was refused.
+
+    \b
+    Example: closedloop deliveries --state parked
+    """  # noqa: D301 - \b is click's own mark
+    from closedloop.edge.cli.deliveries import Wanted, run
+
+    raise SystemExit(run(Wanted(**told)))
+
+
+@app.command()
 @click.option("--once", is_flag=True, help="Stop after the story.")
 @click.option("--data-dir", type=FOLDER, help="A new folder to play in.  [a temporary one]")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port to listen on.  [a free one]")
