@@ -12,8 +12,11 @@ from closedloop.store.story import ListedDelivery
 AT = datetime(2026, 11, 24, 21, tzinfo=UTC)
 
 
-def test_list_is_in_the_sites_time_and_with_exact_sums(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_is_in_the_sites_time_and_with_exact_sums(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """People compare it with their own clock."""
+    monkeypatch.setenv("COLUMNS", "250")
     one = ListedDelivery(
         destination="metrica",
         state="parked",
@@ -25,12 +28,12 @@ def test_list_is_in_the_sites_time_and_with_exact_sums(capsys: pytest.CaptureFix
         changed_at=AT,
         deal_id="662",
         goal="payment_success",
-        value=Decimal("5000.50"),
+        value=Decimal(5000),
         currency="RUB",
     )
 
     show([one], ZoneInfo("Europe/Moscow"))
 
-    printed = "".join(capsys.readouterr().out.split())
-    for part in ("5000.5", "parked", "metrica"):
+    printed = capsys.readouterr().out
+    for part in ("5000 RUB", "parked", "metrica", "2026-11-25 00:00:00", "no such goal"):
         assert part in printed

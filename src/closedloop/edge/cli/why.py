@@ -40,8 +40,8 @@ def run(wanted: Wanted) -> int:
         sys.stdout.write("\n".join("\n".join(lines_of(story, zone)) for story in stories) + "\n")
     else:
         sys.stdout.write(
-            f"Nothing is known of deal {wanted.deal}: nobody has told of a goal of it. If it is won in the CRM, "
-            "run closedloop reconcile.\n"
+            f"Nothing is known of deal {wanted.deal}: nobody has told of a goal of it. "
+            "If it is won in the CRM, run closedloop reconcile.\n"
         )
     return 0 if stories else 1
 
