@@ -7,24 +7,7 @@ from typing import Any, Protocol
 import msgspec
 
 from closedloop.domain.delivery import Sale, Skipped, Terms, Verdict
-
-
-class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One request as it goes over the wire; headers may hold a token: never logged, never kept."""
-
-    method: str
-    url: str
-    headers: Sequence[tuple[str, str]] = ()
-    body: bytes = b""
-
-
-class HttpReply(msgspec.Struct, frozen=True, kw_only=True):
-    """One answer, header names in lower case. Status 0: none came; `sent` tells whether the body had left."""
-
-    status: int
-    headers: dict[str, str] = {}
-    body: bytes = b""
-    sent: bool = True
+from closedloop.domain.exchange import HttpReply, HttpRequest
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
