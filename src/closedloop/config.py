@@ -1,44 +1,38 @@
 """closedloop.toml and the environment, read once into one frozen value; the sole reader of either."""
 
-import base64
-import binascii
-import difflib
 import functools
 import os
 import re
 import secrets
 import stat
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast, get_args, get_origin
+from typing import Any, get_args, get_origin
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import msgspec
 
+from closedloop.deliver.registry import DestinationConfig, read_destination
 from closedloop.domain.money import CURRENCIES
+from closedloop.domain.signing import MIN_SIGNING_BYTES, SIGNING_PREFIX, signing_key
+from closedloop.domain.tables import Table, as_list, as_table, nearest, not_a_setting, tables_in
 from closedloop.errors import ConfigError
 from closedloop.settings import (
     FILE_NAME,
     GOAL_VALUE,
     MAX_DEDUP_HOURS,
-    MIN_SIGNING_BYTES,
     MOMENT_BY_ID,
     MOMENTS,
-    SIGNING_PREFIX,
     SITE_NAME,
     Config,
     Site,
     Tracker,
 )
 
-Table = dict[str, object]
-
 # Settings whose text may be "env:NAME" or "file:PATH", and must be where they would be a secret.
-SECRETS = {
-    *("webhook_keys", "rest_url", "application_token", "access_token", "refresh_token", "client_secret"),
-    *("token", "secret"),
-}
+# What is secret in a destination, its settings say themselves.
+SECRETS = {"webhook_keys", "rest_url", "application_token", "access_token", "refresh_token", "client_secret"}
 ADDRESS = re.compile(r"https?://[^/\s]+(?:/\S*)?")
 
 
@@ -98,9 +92,11 @@ class Reader:
         if table is None:
             self.mistake(place, "must be a table")
             return Site(name=name)
-        self.check(place, table, Site)
-        settings = self.settings(place, self.with_secrets(place, table))
-        site = Site(name=name, **settings)
+        rest = {key: told for key, told in table.items() if key != "destinations"}
+        self.check(place, rest, Site)
+        settings = self.settings(place, self.with_secrets(place, rest))
+        destinations = self.destinations(f"{place}.destinations", table.get("destinations", []))
+        site = Site(name=name, destinations=destinations, **settings)
         self.check_site(place, site)
         return site
 
@@ -115,6 +111,33 @@ class Reader:
             except msgspec.ValidationError as error:
                 self.mistake(f"{place}.{field.name}", f"is wrong: {error}")
         return found
+
+    def destinations(self, place: str, value: object) -> tuple[DestinationConfig, ...]:
+        """Return the destinations of one site; the mistakes of the others are noted."""
+        rows, tables = as_list(value), tables_in(place, value)
+        if rows is None or len(tables) < len(rows):
+            self.mistake(place, f"must be tables such as [[{place}]]")
+        found: dict[str, DestinationConfig] = {}
+        for at, row in tables:
+            try:
+                read = read_destination(row, functools.partial(self.revealed, at))
+            except ConfigError as error:
+                self.mistakes += [f"{self.path or 'environment'}: {at}.{line}" for line in error.mistakes]
+                continue
+            if read.name in found:
+                self.mistake(f"{at}.name", f"is that of another destination, too: {read.name!r}")
+            found[read.name] = read
+        return tuple(found.values())
+
+    def revealed(self, place: str, key: str, value: object) -> object:
+        """Return a secret of a destination, or several; None when there is a mistake in it."""
+        known = len(self.mistakes)
+        rows = as_list(value)
+        if rows is None:
+            told = self.secret(f"{place}.{key}", str(value))
+        else:
+            told = [self.secret(f"{place}.{key}[{at}]", str(row)) for at, row in enumerate(rows)]
+        return told if len(self.mistakes) == known else None
 
     def check_site(self, place: str, site: Site) -> None:
         """Note what a type alone does not say about a site."""
@@ -163,13 +186,7 @@ class Reader:
 
     def check_key(self, place: str, key: str) -> None:
         """Note a signing secret with which anybody could sign; never shows it."""
-        if not key.startswith(SIGNING_PREFIX):
-            return
-        try:
-            secret = base64.b64decode(key.removeprefix(SIGNING_PREFIX), validate=True)
-        except (binascii.Error, ValueError):
-            secret = b""
-        if len(secret) < MIN_SIGNING_BYTES:
+        if key.startswith(SIGNING_PREFIX) and signing_key(key) is None:
             self.mistake(place, f"must be {SIGNING_PREFIX} and base64 of at least {MIN_SIGNING_BYTES} bytes")
 
     def check(self, place: str, table: Table, shape: type[msgspec.Struct]) -> None:
@@ -186,9 +203,7 @@ class Reader:
     def check_names(self, prefix: str, table: Table, known: set[str]) -> None:
         """Note every name that is not known, with the nearest that is."""
         for name in table.keys() - known:
-            near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]}?" if near else f"known are: {', '.join(sorted(known))}"
-            self.mistake(f"{prefix}{name}", f"is not a setting; {hint}")
+            self.mistake(f"{prefix}{name}", not_a_setting(name, known))
 
     def with_secrets(self, place: str, table: Table) -> Table:
         """Return the table with every `env:` and `file:` replaced by what it points to."""
@@ -285,23 +300,6 @@ def read_deployment_key(path: Path) -> bytes:
     return bytes.fromhex(key)
 
 
-def as_table(value: object) -> Table | None:
-    """Return a TOML table as one, or None when it is something else."""
-    return cast("Table", value) if isinstance(value, dict) else None
-
-
-def as_list(value: object) -> list[object] | None:
-    """Return a TOML array as one, or None when it is something else."""
-    return cast("list[object]", value) if isinstance(value, list) else None
-
-
-def tables_in(place: str, value: object) -> list[tuple[str, Table]]:
-    """Return the tables that a setting consists of, each with its place."""
-    rows = as_list(value)
-    places = [(place, value)] if rows is None else [(f"{place}[{at}]", row) for at, row in enumerate(rows)]
-    return [(at, table) for at, row in places if (table := as_table(row)) is not None]
-
-
 def child_environment(database_url: str) -> dict[str, str]:
     """Return the environment for a further process of ours on the same database."""
     return os.environ | {"DATABASE_URL": database_url}
@@ -375,12 +373,6 @@ def inner_struct(annotation: object) -> type[msgspec.Struct] | None:
         if isinstance(candidate, type) and issubclass(candidate, msgspec.Struct):
             return candidate
     return None
-
-
-def nearest(told: str, known: Iterable[str]) -> str:
-    """Return the end of a sentence that names what was probably meant, empty when nothing is near."""
-    near = difflib.get_close_matches(told, sorted(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def known_zones() -> list[str]:

@@ -2,11 +2,11 @@
 
 import re
 from pathlib import Path
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
 
+from closedloop.deliver.registry import DestinationConfig
 from closedloop.domain.goals import Goal
 
 SITE_NAME = r"[a-z0-9][a-z0-9_-]{0,62}"
@@ -17,10 +17,6 @@ GOAL_VALUE = r"sum|field:\S.*|[0-9]{1,12}(?:\.[0-9]{1,4})?%?"
 MAX_DEDUP_HOURS = 366 * 24
 # `alfashop` of https://alfashop.amocrm.ru; a machine of one's own (127.0.0.1, localhost) names no account.
 _ACCOUNT_HOST = re.compile(r"https?://([a-z0-9-]+)\.(?:[a-z0-9-]+\.)+[a-z]{2,}(?=[:/]|$)", re.IGNORECASE)
-# A webhook key that begins so is the secret of Standard Webhooks signatures, base64 of at least so many bytes
-# (docs/protocols/standard-webhooks.md, 1).
-SIGNING_PREFIX = "whsec_"
-MIN_SIGNING_BYTES = 24
 
 
 class WriteBack(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +82,7 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     bitrix24: Bitrix24 | None = None
     amocrm: AmoCrm | None = None
     goals: tuple[Goal, ...] = ()
-    destinations: tuple[dict[str, Any], ...] = ()
+    destinations: tuple[DestinationConfig, ...] = ()
 
     @property
     def zone(self) -> ZoneInfo:

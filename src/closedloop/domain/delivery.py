@@ -92,6 +92,7 @@ class Sale(msgspec.Struct, frozen=True, kw_only=True):
     occurred_at: datetime
     deal_created_at: datetime | None = None
     visited_at: datetime | None = None  # when the session began
+    match: str | None = None  # the rule that found the session: session_id, ym_uid, yclid, phone…
     ids: Mapping[str, str] = {}
     phones: Sequence[str] = ()
     emails: Sequence[str] = ()

@@ -17,12 +17,13 @@ from psycopg import Connection
 from psycopg.conninfo import conninfo_to_dict
 
 from closedloop.config import read_config
+from closedloop.domain.signing import SIGNING_PREFIX
 from closedloop.edge.cli.database import database_of
 from closedloop.edge.cli.doctor_check import FAIL, OK, WARN, Check
 from closedloop.edge.cli.doctor_crm import crm_checks
 from closedloop.edge.http.keys import is_supabase_key
 from closedloop.errors import ClosedloopError, ConfigError, MigrationError, OperatorError
-from closedloop.settings import SIGNING_PREFIX, Config
+from closedloop.settings import Config
 from closedloop.stages import clock
 from closedloop.store.adopt_look import Found, look
 from closedloop.store.adopt_plan import make_plan, policy_for

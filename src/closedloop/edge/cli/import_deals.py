@@ -11,7 +11,7 @@ import click
 import msgspec
 from rich.console import Console
 
-from closedloop.config import nearest
+from closedloop.domain.tables import nearest
 from closedloop.edge.cli.database import database_of
 from closedloop.edge.cli.import_file import open_table
 from closedloop.edge.cli.import_record import CHUNK, Recording, Tally, written_at

@@ -9,8 +9,9 @@ from datetime import datetime
 from hashlib import sha256
 from urllib.parse import unquote_plus
 
+from closedloop.domain.signing import signature, signing_key
 from closedloop.errors import UnknownKeyError
-from closedloop.settings import SIGNING_PREFIX, Site
+from closedloop.settings import Site
 
 # Standard Webhooks: a signature older or newer than this is refused (docs/protocols/standard-webhooks.md, 1).
 TOLERANCE_S = 300
@@ -32,8 +33,8 @@ class Keyring:
         self.signing: list[tuple[bytes, Site]] = []
         for site in sites:
             for key in site.webhook_keys:
-                if key.startswith(SIGNING_PREFIX):
-                    self.signing.append((base64.b64decode(key.removeprefix(SIGNING_PREFIX)), site))
+                if (secret := signing_key(key)) is not None:
+                    self.signing.append((secret, site))
                 else:
                     self.plain[sha256(key.encode()).digest()] = (key.encode(), site)
 
@@ -54,8 +55,7 @@ class Keyring:
         if abs(now.timestamp() - int(stamp)) > TOLERANCE_S:
             return None
         for secret, site in self.signing:
-            digest = hmac.new(secret, b".".join((message, stamp, body)), sha256).digest()
-            wanted = b"v1," + base64.b64encode(digest)
+            wanted = signature(secret, message, stamp, body)
             if any(hmac.compare_digest(wanted, one) for one in presented):
                 return site
         return None
