@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from closedloop.domain.delivery import BLOCKED, FINAL, Outcome, Sale, Terms, deadline
+from closedloop.domain.delivery import BLOCKED, FINAL, Outcome, Sale, Terms, Told, deadline
 
 NOW = datetime(2026, 11, 24, 10, tzinfo=UTC)
 
@@ -47,6 +47,28 @@ def test_deadline_counts_from_where_the_platform_counts(
     )
 
     assert deadline(sale(visited_at=visited_at), terms) == last
+
+
+def test_change_of_what_was_told_has_a_window_of_its_own() -> None:
+    """A deal that Metrica has may be paid or cancelled for months, while a new one is too late."""
+    terms = Terms(
+        window=timedelta(days=21),
+        change_window=timedelta(days=111),
+        counts_from="visit",
+        repeat_lost_answer=True,
+    )
+    told = Told(value=Decimal(0), currency="RUB", is_cancelled=False, revision=1)
+
+    assert deadline(sale(told=told), terms) == NOW + timedelta(days=111)
+    assert deadline(sale(), terms) == NOW + timedelta(days=21)
+
+
+def test_deal_without_a_visit_counts_from_its_making() -> None:
+    """It was made soon after the visit that nobody saw; that it was paid now does not make it younger."""
+    terms = Terms(window=timedelta(days=21), counts_from="visit", repeat_lost_answer=True)
+    made = NOW - timedelta(days=30)
+
+    assert deadline(sale(deal_created_at=made), terms) == made + timedelta(days=21)
 
 
 def test_destination_without_a_window_takes_everything() -> None:

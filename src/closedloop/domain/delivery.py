@@ -58,12 +58,18 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of a conversion that a destination has taken before."""
+    """The state that a destination has taken before: of this conversion, or of its order.
+
+    Where a platform keeps one state for each order, it is the last one that it took of any conversion with
+    this `order_id`, and `goal` says of which. `created_at` is under which moment the order stands there.
+    """
 
     value: Decimal
     currency: str
     is_cancelled: bool
     revision: int
+    goal: str = ""  # empty: of the same goal
+    created_at: datetime | None = None
 
 
 class Sale(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,11 +109,13 @@ class Sale(msgspec.Struct, frozen=True, kw_only=True):
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
     """What a destination declares, and all that the engine knows of it.
 
-    `window` is how long after `counts_from` it takes a conversion, None for ever; `margin` is how much
-    earlier sending stops, since retries age. `hold` is how old a visit must be before it is told.
+    `window` is how long after `counts_from` it takes a conversion, None for ever; `change_window` is how long
+    it takes changes of one that it has, None just as long; `margin` is how much earlier sending stops, since
+    retries age. `hold` is how old a visit must be before it is told.
     """
 
     window: timedelta | None = None
+    change_window: timedelta | None = None
     counts_from: Literal["visit", "conversion"] = "conversion"
     margin: timedelta = timedelta()
     hold: timedelta = timedelta()
@@ -116,6 +124,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     max_bytes: int = 16 * 1024 * 1024
     at_once: int = 1  # batches in flight
     repeat_lost_answer: bool  # a request without an answer may be sent again: the platform de-duplicates
+    ask_lost_after: timedelta = timedelta(minutes=1)  # else: when to ask whether it has the batch
     one_state_per_batch: bool = True  # of one order only one state may stand in a batch
     verdict_after: Sequence[timedelta] = ()  # when to ask after an accepted batch; empty: nobody can be asked
     attempts: int = 12
@@ -129,7 +138,10 @@ class Skipped(msgspec.Struct, frozen=True, kw_only=True):
 
 def deadline(sale: Sale, terms: Terms) -> datetime | None:
     """Return the last instant at which sending makes sense, None when there is none."""
-    if terms.window is None:
+    window = terms.window
+    if sale.told is not None and terms.change_window is not None:
+        window = terms.change_window
+    if window is None:
         return None
-    start = sale.visited_at if terms.counts_from == "visit" else sale.occurred_at
-    return (start or sale.occurred_at) + terms.window - terms.margin
+    start = sale.visited_at or sale.deal_created_at if terms.counts_from == "visit" else sale.occurred_at
+    return (start or sale.occurred_at) + window - terms.margin
