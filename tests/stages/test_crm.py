@@ -42,7 +42,7 @@ class Api:
         self.calls_per_second: float = calls_per_second
         self.burst = burst
 
-    def refusal(self, _request: Request, reply: Reply) -> Refusal | None:
+    def refusal(self, request: Request, reply: Reply) -> Refusal | None:  # noqa: ARG002 - the contract's
         """Return what a status means."""
         return MEANS.get(reply.status)
 

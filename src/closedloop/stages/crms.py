@@ -53,6 +53,7 @@ class Crms:
         self.intake = intake
         self.shape = shape
         self.outbounds: list[Outbound] = []
+        self.tokens: list[AmoToken] = []
         self.of: dict[str, dict[str, Crm]] = {
             site.name: {crm.name: crm for crm in self.crms(site, keeper)} for site in sites.values()
         }
@@ -83,6 +84,7 @@ class Crms:
             api = bitrix24_api(settings.session_field, with_steps=needs_steps(site))
             return CrmClient(api, base, outbound)
         authorize = AmoToken(site.name, settings, outbound, book.keeper.pool, self.intake.sealer)
+        self.tokens.append(authorize)
         return CrmClient(amocrm_api(settings.session_field), base, outbound, authorize)
 
     def asked(self, site: str, crm: str | None = None) -> list[Crm]:
@@ -118,6 +120,8 @@ class Crms:
 
     async def close(self) -> None:
         """Close all connections to CRMs."""
+        for token in self.tokens:
+            await token.close()
         for outbound in self.outbounds:
             await outbound.close()
 

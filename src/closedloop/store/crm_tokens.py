@@ -44,7 +44,10 @@ async def read_token(conn: AsyncConnection[Any], site: str, crm: str) -> SealedT
 
 
 async def lock_token(conn: AsyncConnection[Any], site: str, crm: str) -> SealedToken:
-    """Return the present pair, locked until the caller's transaction ends: only its holder may refresh."""
+    """Return the present pair, locked until the caller's transaction ends: only its holder may refresh.
+
+    Before the first pair there is one that is empty and expired.
+    """
     async with conn.cursor(row_factory=class_row(SealedToken)) as cursor:
         await cursor.execute(_LOCK, {"site": site, "crm": crm})
         found = await cursor.fetchone()
