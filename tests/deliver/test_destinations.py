@@ -28,7 +28,8 @@ RICH = sale(
     ids={**dict.fromkeys(IDS, "1741000000123456789"), **dict.fromkeys(CLICK_IDS, "Cj0KC_-Q")},
     phones=[PHONE],
     emails=[EMAIL],
-    deal_created_at=NOW,
+    occurred_at=NOW - timedelta(hours=1),
+    deal_created_at=NOW - timedelta(days=1),
     match="session_id",
 )
 BODIES = (
