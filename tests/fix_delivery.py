@@ -49,7 +49,7 @@ class Sink:
 
     def compile(self, sale: Sale, settings: Settings) -> Sale | Skipped:
         """Return the sale; what was never told needs no cancelling, an appending table takes no change."""
-        if sale.is_cancelled and sale.told is None:
+        if sale.is_cancelled and sale.told is None and not sale.attempt:
             return Skipped(reason="it was never told")
         if sale.told is not None and not settings.upserts:
             return Skipped(reason="this platform takes no changes")

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from closedloop.domain.delivery import Sale
@@ -209,6 +209,7 @@ def test_platform_ends_with_what_the_ledger_holds(
     upserts: bool,  # noqa: FBT001
 ) -> None:
     """Whatever went wrong on the way; an appending platform has every order once."""
+    note(f"{upserts} {history}")
     names = ("conversion", "delivery", "delivery_batch", "destination", "journal", "waiting")
     tables.conn.execute(f"truncate {', '.join(f'closedloop.{name}' for name in names)}".encode())
     with Table() as sink:

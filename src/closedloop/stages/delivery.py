@@ -196,6 +196,7 @@ class Deliverer:
             emails=tuple(dict.fromkeys(emails)),
             told=None if row.told is None else msgspec.convert(row.told, Told, strict=False),
             attempt=row.attempt,
+            match=row.rule,
         )
 
     def deal(self, row: ClaimedRow) -> Deal | None:
@@ -218,9 +219,22 @@ class Deliverer:
             verdicts = self.route.destination.decode(batch, reply, self.route.settings)
         await self.record(batch, verdicts)
 
-    async def record(self, batch: Batch, verdicts: Sequence[Verdict], *, asked: int = 0) -> None:
-        """Bring the deliveries of a batch to what came of them, all in one transaction."""
+    async def record(
+        self,
+        batch: Batch,
+        verdicts: Sequence[Verdict],
+        *,
+        asked: int = 0,
+        is_lost: bool = False,
+        is_unknown: bool = False,
+    ) -> None:
+        """Bring the deliveries of a batch to what came of them, all in one transaction.
+
+        While an answer is lost (`is_lost`) a verdict that is still open does not say that it was taken. Of a
+        batch that may have been taken (`is_unknown`) the next state is told as a change.
+        """
         now = clock.now()
+        taken = TAKEN - {Outcome.ACCEPTED_PENDING} if is_lost else TAKEN
         steps = [
             step(one, self.terms, (asked or sale.attempt) + 1, now, clock.jitter(1))
             for sale, one in zip(batch.sales, verdicts, strict=True)
@@ -235,7 +249,7 @@ class Deliverer:
                 due_at=one.at,
                 is_attempt=one.is_attempt,
                 batch_id=batch.batch_id if one.state in {"pending", "lost"} else None,
-                told=told_of(sale) if verdict.outcome in TAKEN else None,
+                told=told_of(sale) if verdict.outcome in taken or is_unknown else None,
             )
             for sale, verdict, one in zip(batch.sales, verdicts, steps, strict=True)
         ]
@@ -282,11 +296,12 @@ class Deliverer:
         if request is None:
             reason = "no answer came, and this platform cannot be asked: it may have it, or not"
             verdict = Verdict(outcome=Outcome.REJECT_RECORD, reason=reason)
-            await self.record(batch, [verdict for _ in batch.sales], asked=one.asked)
+            await self.record(batch, [verdict for _ in batch.sales], asked=one.asked, is_unknown=True)
             return
         reply = await self.outbound.exchange(request)
         verdicts = self.route.destination.learn(batch, one.reference, reply, self.route.settings)
-        await self.record(batch, self.patient(verdicts, one, now), asked=one.asked)
+        is_lost = not one.reference
+        await self.record(batch, self.patient(verdicts, one, now), asked=one.asked, is_lost=is_lost)
 
     def patient(self, verdicts: Sequence[Verdict], one: OpenBatch, now: datetime) -> Sequence[Verdict]:
         """Return the verdicts, and for a platform that stays silent too long that nobody will know."""
