@@ -17,7 +17,7 @@ from closedloop.store.sessions import SessionTable, fill
 _CLAIM = """
     select d.delivery_id, d.conversion_id, d.wanted, d.attempt, d.told, c.goal, c.deal_id, c.value,
            c.currency,
-           c.cancelled_at is not null as is_cancelled, c.occurred_at,
+           c.cancelled_at is not null as is_cancelled, c.occurred_at, c.rule,
            c.ym_uid, c.yclid, c.identifiers, u."timestamp" as visited_at, u.session_id::text as session_id,
            u.analytics_data -> 'ids' as ids, deal.created_at as deal_created_at, deal.sealed as deal_sealed,
            lead.contacts as lead_sealed
@@ -142,6 +142,7 @@ class ClaimedRow(msgspec.Struct, frozen=True, kw_only=True):
     currency: str
     is_cancelled: bool
     occurred_at: datetime
+    rule: str | None
     ym_uid: str | None
     yclid: str | None
     identifiers: Any
