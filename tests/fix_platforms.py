@@ -7,6 +7,7 @@ import pytest
 from fix_destinations import SECRET
 from platforms.amocrm import AmoCrm
 from platforms.bitrix24 import Bitrix24
+from platforms.metrica import Metrica
 from platforms.receiver import Receiver, SignedReceiver
 
 
@@ -22,6 +23,13 @@ def amocrm() -> Iterator[AmoCrm]:
     """Give an amoCRM account with one pipeline and without leads."""
     with AmoCrm() as account:
         yield account
+
+
+@pytest.fixture
+def metrica() -> Iterator[Metrica]:
+    """Give a Yandex Metrica without counters."""
+    with Metrica() as platform:
+        yield platform
 
 
 @pytest.fixture

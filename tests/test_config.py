@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from closedloop.config import child_environment, read_config
-from closedloop.deliver.registry import DESTINATIONS
 from closedloop.domain.goals import Goal
 from closedloop.domain.signing import SIGNING_PREFIX
 from closedloop.errors import ConfigError
@@ -68,9 +67,6 @@ def example_of_the_contract() -> str:
     return section.partition("```toml")[2].partition("```")[0]
 
 
-@pytest.mark.skipif(
-    "metrica-orders" not in DESTINATIONS, reason="the destination of the example is not here yet"
-)
 def test_example_of_the_contract_is_accepted(read: Read) -> None:
     """Everyone begins by copying it."""
     config = read(example_of_the_contract(), SECRETS)

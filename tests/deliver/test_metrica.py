@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from closedloop.deliver.destinations.metrica_orders import MetricaOrdersSettings
-from closedloop.deliver.metrica import Json, count, get, post, read_answer, rows, table, text
+from closedloop.deliver.fields import read_settings
+from closedloop.deliver.metrica import Json, access_mistakes, count, get, post, read_answer, rows, table, text
 from closedloop.domain.delivery import Outcome, Verdict
 from closedloop.domain.exchange import HttpReply
+from closedloop.errors import ConfigError
 
 SETTINGS = MetricaOrdersSettings(counter="12345678", token="y0_secret")  # noqa: S106 - invented
 HTML = b"<html><head><title>502 Bad Gateway</title></head></html>"
@@ -139,6 +141,7 @@ def test_no_answer_is_unknown_only_after_the_body_left() -> None:
         ("quota_requests_by_ip", {"retry-after": "1"}, 2),
         ("quota_requests_by_ip", {"retry-after": "-5"}, 2),
         ("quota_requests_by_ip", {"retry-after": "Tue, 24 Nov 2026 23:59:00 GMT"}, 2),
+        ("quota_requests_by_ip", {"retry-after": "9" * 9}, 86_400),
     ],
 )
 def test_throttled_says_how_long(kind: str, headers: dict[str, str], wait_s: float) -> None:
@@ -201,16 +204,28 @@ def test_request_has_the_token_in_its_header_only() -> None:
         {"token": "y0_secret\n"},
         {"token": ""},
         {"token": "y0 secret"},
-        {"base_url": "ftp://metrica"},
-        {"base_url": "https://metrica.example/\nx"},
+        {"base_url": "ftp://metrica.example"},
+        {"base_url": "http://metrica.example"},
+        {"base_url": "https://metrica.example/?x=1"},
     ],
 )
 def test_settings_that_cannot_work_are_refused(wrong: dict[str, str]) -> None:
     """A line end behind a token, as files have, would be seen at the first sale only."""
     usual = {"counter": "12345678", "token": "y0_secret"}
 
-    with pytest.raises(msgspec.ValidationError, match=next(iter(wrong))):
-        msgspec.convert({**usual, **wrong}, MetricaOrdersSettings)
+    with pytest.raises(ConfigError) as caught:
+        read_settings(MetricaOrdersSettings, {**usual, **wrong})
+
+    (mistake,) = caught.value.mistakes
+    assert mistake.split()[0] in wrong
+    assert "y0" not in mistake.replace("y0_AgAAAA", "")
+
+
+def test_address_of_a_private_network_is_meant() -> None:
+    """A proxy within the own network has no certificate."""
+    address = {"base_url": "http://127.0.0.1:8080/metrica", "private_address": True}
+
+    assert list(access_mistakes(msgspec.structs.replace(SETTINGS, **address))) == []
 
 
 def test_parts_of_an_answer_are_read_whatever_they_are() -> None:

@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 
 from closedloop.deliver.metrica_sale import client_id, digits, money_problem
-from fix_sale import YM_UID, sale
+from fix_metrica import YM_UID, sale
 
 
 @pytest.mark.parametrize("told", [YM_UID, f" {YM_UID} ", "17410000001234567890"])

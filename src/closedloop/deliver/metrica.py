@@ -4,8 +4,7 @@ Decides on `error_type`, never on the HTTP status: 403 alone means three things.
 Source: docs/protocols/destinations/yandex-metrica.md, 1.
 """
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -15,6 +14,9 @@ from urllib.parse import urlencode
 import msgspec
 from msgspec import Meta
 
+from closedloop.deliver.addresses import address_mistake
+from closedloop.deliver.answers import wait_of, words_of
+from closedloop.deliver.fields import about
 from closedloop.domain.delivery import Outcome, Verdict
 from closedloop.domain.exchange import HttpReply, HttpRequest
 
@@ -22,38 +24,35 @@ HOST = "https://api-metrika.yandex.net"
 _SHOWN = 200
 _CALMED_DOWN = 420  # what the English page says in place of 429
 _HOUR_S = 3600.0
-_SECONDS = re.compile(r"[0-9]{1,6}")
 _END = r"$(?!\n)"  # a line end behind a token would break the header that it stands in
 
 Counter: TypeAlias = Annotated[
     str,
-    Meta(
-        title="Counter",
-        description="The number of the counter of Yandex Metrica that stands on the site.",
-        examples=["12345678"],
-        pattern=f"^[0-9]{{1,12}}{_END}",
-        extra={"secret": False},
+    Meta(pattern=f"^[0-9]{{1,12}}{_END}"),
+    about(
+        "Counter", "The number of the counter of Yandex Metrica that stands on the site.", example="12345678"
     ),
 ]
 Token: TypeAlias = Annotated[
     str,
-    Meta(
-        title="Token",
-        description="OAuth token, metrika:read and metrika:write, of an account that may edit the counter.",
-        examples=["y0_AgAAAA…"],
-        min_length=1,
-        pattern=f"^[!-~]+{_END}",
-        extra={"secret": True},
+    Meta(pattern=f"^[!-~]+{_END}"),
+    about(
+        "Token",
+        "OAuth token with metrika:read and metrika:write, of an account that may edit the counter.",
+        example="y0_AgAAAA",
+        secret=True,
     ),
 ]
 BaseUrl: TypeAlias = Annotated[
     str,
-    Meta(
-        title="Address",
-        description="Where the API of Yandex Metrica is; another only for a proxy or for tests.",
-        examples=[HOST],
-        pattern=f"^https?://[!-~]+{_END}",
-        extra={"secret": False},
+    about("Address", "Where the API of Yandex Metrica is; another one only for a proxy.", example=HOST),
+]
+PrivateAddress: TypeAlias = Annotated[
+    bool,
+    about(
+        "Private network",
+        "The address is in a private network, and that is meant; http is allowed, too.",
+        example=True,
     ),
 ]
 GoalId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=255)]
@@ -78,6 +77,11 @@ class Access(Protocol):
     @property
     def base_url(self) -> str:
         """Where the API is."""
+        ...
+
+    @property
+    def private_address(self) -> bool:
+        """Whether it may be in a private network."""
         ...
 
 
@@ -126,6 +130,14 @@ _HINTS = {
 }
 
 
+def access_mistakes(access: Access) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with the address, by key."""
+    if problem := address_mistake(access.base_url, private=access.private_address):
+        yield "base_url", problem
+    elif "?" in access.base_url:
+        yield "base_url", "must not have a part after ?"
+
+
 def get(access: Access, path: str, query: Mapping[str, str | int]) -> HttpRequest:
     """Return a question; `path` is below the host, `{counter}` in it is the counter's number."""
     return HttpRequest(method="GET", url=_url(access, path, query), headers=(_authorization(access),))
@@ -151,7 +163,7 @@ def read_answer(reply: HttpReply, access: Access, *, is_upload: bool) -> Table |
         return Verdict(outcome=lost, reason="Metrica did not answer")
     told = read_object(reply.body)
     if told is None:
-        return _of_no_json(reply, lost)
+        return _of_no_json(reply, access, lost)
     is_refusal = reply.status not in range(200, 300) or "errors" in told
     return _refusal(reply, told, access, lost) if is_refusal else told
 
@@ -197,7 +209,7 @@ def _refusal(reply: HttpReply, told: Table, access: Access, lost: Outcome) -> Ve
     said = f"{message} ({kind or status})".strip()
     hint = f": {_HINTS[kind]}" if kind in _HINTS else ""
     reason = " ".join(f"Metrica: {said}".replace(access.token, "…").split())[:_SHOWN] + hint
-    wait_s = _wait_s(kind, reply.headers) if outcome is Outcome.THROTTLED else None
+    wait_s = _wait_s(kind, reply) if outcome is Outcome.THROTTLED else None
     return Verdict(outcome=outcome, reason=reason, wait_s=wait_s)
 
 
@@ -208,19 +220,18 @@ def _of_status(status: int, lost: Outcome) -> Outcome:
     return Outcome.REJECT_RECORD if status in range(400, 500) else lost
 
 
-def _of_no_json(reply: HttpReply, lost: Outcome) -> Verdict:
+def _of_no_json(reply: HttpReply, access: Access, lost: Outcome) -> Verdict:
     """Return what the page of a proxy means, or a body that broke off: only the status is left of it."""
-    reason = f"something that is not Metrica's answer came with status {reply.status}"
+    reason = f"not Metrica's answer, {words_of(reply, [access.token])}"
     if reply.status in (HTTPStatus.TOO_MANY_REQUESTS, _CALMED_DOWN):
-        return Verdict(outcome=Outcome.THROTTLED, reason=reason, wait_s=_wait_s("", reply.headers))
+        return Verdict(outcome=Outcome.THROTTLED, reason=reason, wait_s=_wait_s("", reply))
     is_refused = reply.status in range(300, 500) or reply.status == HTTPStatus.SERVICE_UNAVAILABLE
     return Verdict(outcome=Outcome.RETRY_LATER if is_refused else lost, reason=reason)
 
 
-def _wait_s(kind: str, headers: Mapping[str, str]) -> float:
-    asked = headers.get("retry-after", "").strip()
-    usual = _until_midnight_s(headers) if kind == "quota_requests_by_uid" else _WAITS.get(kind, 60.0)
-    return max(usual, float(asked)) if _SECONDS.fullmatch(asked) else usual
+def _wait_s(kind: str, reply: HttpReply) -> float:
+    usual = _until_midnight_s(reply.headers) if kind == "quota_requests_by_uid" else _WAITS.get(kind, 60.0)
+    return max(usual, wait_of(reply) or 0.0)
 
 
 def _until_midnight_s(headers: Mapping[str, str]) -> float:

@@ -6,13 +6,17 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from closedloop.deliver.base import Destination
+from closedloop.deliver.destinations.metrica_conversions import MetricaConversions
+from closedloop.deliver.destinations.metrica_orders import MetricaOrders
 from closedloop.deliver.destinations.url_template import UrlTemplate
 from closedloop.deliver.destinations.webhook import Webhook
 from closedloop.deliver.fields import Field, fields_of, read_settings
 from closedloop.domain.tables import nearest
 from closedloop.errors import ConfigError
 
-DESTINATIONS: Mapping[str, Destination] = {one.name: one for one in (Webhook(), UrlTemplate())}
+DESTINATIONS: Mapping[str, Destination] = {
+    one.name: one for one in (MetricaOrders(), MetricaConversions(), Webhook(), UrlTemplate())
+}
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 # Gives the text of a secret that `env:` or `file:` names; None after noting why it cannot.

@@ -19,9 +19,12 @@ from closedloop.deliver.destinations.metrica_conversions import (
     MetricaConversions,
     MetricaConversionsSettings,
 )
+from closedloop.deliver.fields import fields_of, read_settings
 from closedloop.domain.delivery import Outcome, Sale, Skipped, Verdict, deadline
 from closedloop.domain.exchange import HttpReply
-from fix_sale import BATCH_ID, NOW, YCLID, YM_UID, batch, sale, told
+from closedloop.errors import ConfigError
+from fix_destinations import NOW
+from fix_metrica import BATCH_ID, YCLID, YM_UID, batch, sale, told
 from platforms.uploaded import read_parts
 
 CONVERSIONS: Destination = MetricaConversions()
@@ -376,20 +379,22 @@ def test_check_wants_the_goals_to_be_there() -> None:
 
 def test_every_setting_says_what_it_is() -> None:
     """Form, check and reference are made from nothing else."""
-    fields = msgspec.structs.fields(MetricaConversionsSettings)
-    metas = [field.type.__metadata__[0] for field in fields]
+    fields = fields_of(MetricaConversionsSettings)
 
-    assert all(meta.title and meta.description and meta.examples for meta in metas)
-    secrets = [field.name for field, meta in zip(fields, metas, strict=True) if meta.extra["secret"]]
-    assert secrets == ["token"]
+    assert all(field.title and field.help and field.examples for field in fields)
+    assert [field.name for field in fields if field.is_secret is not False] == ["token"]
 
 
 def test_settings_without_goals_are_refused() -> None:
     """Nothing would ever be sent, and nobody would know why."""
-    told: dict[str, object] = {"counter": "1", "token": "t", "goals": {}}
+    told: dict[str, object] = {"counter": 1, "token": "t", "base_url": "http://127.0.0.1"}
 
-    with pytest.raises(msgspec.ValidationError, match="goals"):
-        msgspec.convert(told, MetricaConversionsSettings)
+    with pytest.raises(ConfigError) as caught:
+        read_settings(MetricaConversionsSettings, told)
+
+    assert [line.split()[0] for line in caught.value.mistakes] == ["base_url", "goals"]
+    with pytest.raises(ConfigError, match="goals is wrong"):
+        read_settings(MetricaConversionsSettings, {**told, "goals": {}})
 
 
 def test_two_goals_of_one_deal_go_together() -> None:

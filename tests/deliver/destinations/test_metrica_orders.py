@@ -10,16 +10,18 @@ from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 from zoneinfo import ZoneInfo, available_timezones
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from closedloop.deliver.base import Batch, Destination
 from closedloop.deliver.destinations.metrica_orders import HEADER, MetricaOrders, MetricaOrdersSettings
+from closedloop.deliver.fields import fields_of, read_settings
 from closedloop.domain.delivery import Outcome, Sale, Skipped, Verdict, deadline
 from closedloop.domain.exchange import HttpReply
-from fix_sale import BATCH_ID, NOW, YM_UID, batch, sale, told
+from closedloop.errors import ConfigError
+from fix_destinations import NOW
+from fix_metrica import BATCH_ID, YM_UID, batch, sale, told
 from platforms.uploaded import read_parts
 
 ORDERS: Destination = MetricaOrders()
@@ -181,6 +183,11 @@ def test_state_that_goes_on_is_sent(more: dict[str, Any]) -> None:
     assert compiled(**more).order_id == "662"
 
 
+def test_sale_that_may_have_come_there_is_cancelled_too() -> None:
+    """Its answer was lost, then the deal: the order would stand there as paid for ever."""
+    assert row_of(is_cancelled=True, attempt=1)["order_status"] == "CANCELLED"
+
+
 def test_cancellation_goes_even_with_a_sum_that_cannot() -> None:
     """A sale that was taken back must not stay in the reports because of its last value."""
     row = row_of(is_cancelled=True, told=told(), value=Decimal(-1))
@@ -229,10 +236,13 @@ def test_moments_are_in_the_zone_of_the_counter(at: datetime, zone: str) -> None
 
 def test_zone_that_is_none_is_refused() -> None:
     """At the start, and not at the first sale."""
-    told = {"counter": "1", "token": "t", "timezone": "Moscow"}
+    told = {"counter": 1, "token": "t", "timezone": "Europe/Moskow"}
 
-    with pytest.raises(msgspec.ValidationError, match="'Moscow' is no time zone"):
-        msgspec.convert(told, MetricaOrdersSettings)
+    with pytest.raises(ConfigError) as caught:
+        read_settings(MetricaOrdersSettings, told)
+
+    mistake = "timezone is no time zone: 'Europe/Moskow'; did you mean 'Europe/Moscow'?"
+    assert caught.value.mistakes == [mistake]
 
 
 SALES = st.builds(
@@ -419,12 +429,10 @@ def test_check_wants_the_goals_of_the_settings_only() -> None:
 
 def test_every_setting_says_what_it_is() -> None:
     """Form, check and reference are made from nothing else."""
-    fields = msgspec.structs.fields(MetricaOrdersSettings)
-    metas = [field.type.__metadata__[0] for field in fields]
+    fields = fields_of(MetricaOrdersSettings)
 
-    assert all(meta.title and meta.description and meta.examples for meta in metas)
-    secrets = [field.name for field, meta in zip(fields, metas, strict=True) if meta.extra["secret"]]
-    assert secrets == ["token"]
+    assert all(field.title and field.help and field.examples for field in fields)
+    assert [field.name for field in fields if field.is_secret is not False] == ["token"]
 
 
 def test_order_without_a_deal_has_the_name_of_its_conversion() -> None:

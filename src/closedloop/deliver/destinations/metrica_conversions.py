@@ -4,7 +4,7 @@ Append only: what Metrica has once it never gives back, and the same row again c
 Source: docs/protocols/destinations/yandex-metrica.md, 2.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
@@ -12,13 +12,16 @@ import msgspec
 from msgspec import Meta
 
 from closedloop.deliver.base import Batch
+from closedloop.deliver.fields import about
 from closedloop.deliver.metrica import (
     HOST,
     BaseUrl,
     Counter,
     GoalId,
+    PrivateAddress,
     Table,
     Token,
+    access_mistakes,
     count,
     get,
     post,
@@ -50,39 +53,37 @@ class MetricaConversionsSettings(msgspec.Struct, frozen=True, kw_only=True):
     token: Token
     goals: Annotated[
         dict[str, GoalId],
-        Meta(
-            title="Goals",
-            description=(
-                "Our goal and the identifier of a goal in Metrica of the type JavaScript event. "
-                "A goal that does not stand here is not sent."
-            ),
-            examples=[{"payment_success": "deal_paid"}],
-            min_length=1,
-            extra={"secret": False},
+        Meta(min_length=1),
+        about(
+            "Goals",
+            "Our goal and the identifier of a goal in Metrica of the type JavaScript event. A goal that does "
+            "not stand here is not sent.",
+            example={"payment_success": "deal_paid"},
         ),
     ]
     first: Annotated[
         Literal["yclid", "ClientId"],
-        Meta(
-            title="Goes first by",
-            description=(
-                "yclid gives a sale to the click that brought the visitor, ClientId to the visit before it. "
-                "The other one is used where the first is not known."
-            ),
-            examples=["yclid"],
-            extra={"secret": False},
+        about(
+            "Goes first by",
+            "yclid gives a sale to the click that brought the visitor, ClientId to the visit before it. The "
+            "other one is used where the first is not known.",
+            example="yclid",
         ),
     ] = "yclid"
     user_id: Annotated[
         bool,
-        Meta(
-            title="The site sets UserID",
-            description="The site calls setUserID with the visitor's id that our tracker gave.",
-            examples=[False],
-            extra={"secret": False},
+        about(
+            "The site sets UserID",
+            "The site calls setUserID with the visitor's id that our tracker gave.",
+            example=True,
         ),
     ] = False
     base_url: BaseUrl = HOST
+    private_address: PrivateAddress = False
+
+    def mistakes(self) -> Iterable[tuple[str, str]]:
+        """Yield what is wrong with the address."""
+        yield from access_mistakes(self)
 
 
 class MetricaConversions:

@@ -5,23 +5,25 @@ Source: docs/protocols/destinations/yandex-metrica.md, 4.
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import msgspec
-from msgspec import Meta
 
 from closedloop.deliver.base import Batch
+from closedloop.deliver.fields import about
 from closedloop.deliver.hashing import metrica_email_md5, metrica_phone_md5
 from closedloop.deliver.metrica import (
     HOST,
     BaseUrl,
     Counter,
     GoalId,
+    PrivateAddress,
     Table,
     Token,
+    access_mistakes,
     count,
     get,
     post,
@@ -35,6 +37,7 @@ from closedloop.deliver.metrica_file import cell, csv_bytes, form_of, price
 from closedloop.deliver.metrica_sale import client_id, money_problem
 from closedloop.domain.delivery import Outcome, Sale, Skipped, Terms, Verdict
 from closedloop.domain.exchange import HttpReply, HttpRequest
+from closedloop.domain.tables import nearest
 
 CREATED = "IN_PROGRESS"
 PAID = "PAID"
@@ -60,57 +63,54 @@ _MOST_HALVINGS = 10
 
 
 class MetricaOrdersSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How orders go to one counter. Raises ValueError for a time zone that is none."""
+    """How orders go to one counter."""
 
     counter: Counter
     token: Token
     timezone: Annotated[
         str,
-        Meta(
-            title="Time zone",
-            description="The counter's time zone, as its settings in Metrica say: orders are dated in it.",
-            examples=["Europe/Moscow", "Asia/Yekaterinburg"],
-            extra={"secret": False},
+        about(
+            "Time zone",
+            "The counter's time zone, as its settings in Metrica say: orders are dated in it.",
+            example="Europe/Moscow",
         ),
     ] = "Europe/Moscow"
     created: Annotated[
         str,
-        Meta(
-            title="Goal of a new deal",
-            description="Our goal for a deal that was created; its order is in progress.",
-            examples=["deal_created"],
-            extra={"secret": False},
+        about(
+            "Goal of a new deal",
+            "Our goal for a deal that was created; its order is in progress.",
+            example="deal_created",
         ),
     ] = "deal_created"
     paid: Annotated[
         str,
-        Meta(
-            title="Goal of a paid deal",
-            description="Our goal for a deal whose money has come; its order is paid.",
-            examples=["payment_success"],
-            extra={"secret": False},
+        about(
+            "Goal of a paid deal",
+            "Our goal for a deal whose money has come; its order is paid.",
+            example="payment_success",
         ),
     ] = "payment_success"
     goals: Annotated[
         dict[str, GoalId],
-        Meta(
-            title="Other goals",
-            description=(
-                "Our goal and the identifier of a goal in Metrica of the type JavaScript event, or CANCELLED "
-                "or SPAM. A goal that stands in none of the three settings is not sent."
-            ),
-            examples=[{"qualified": "good_lead", "deal_lost": "CANCELLED"}],
-            extra={"secret": False},
+        about(
+            "Other goals",
+            "Our goal and the identifier of a goal in Metrica of the type JavaScript event, or CANCELLED, "
+            "SPAM or PAID. A goal that stands in none of the three is not sent.",
+            example={"qualified": "good_lead", "deal_lost": "CANCELLED"},
         ),
     ] = {}
     base_url: BaseUrl = HOST
+    private_address: PrivateAddress = False
 
-    def __post_init__(self) -> None:
-        """Refuse a time zone that is none."""
+    def mistakes(self) -> Iterable[tuple[str, str]]:
+        """Yield what is wrong with the address and the time zone."""
+        yield from access_mistakes(self)
         try:
             ZoneInfo(self.timezone)
         except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ValueError(f"{self.timezone!r} is no time zone") from None
+            zones = available_timezones()
+            yield "timezone", f"is no time zone: {self.timezone[:80]!r}{nearest(self.timezone, zones)}"
 
     def status_of(self, goal: str) -> str | None:
         """Return the order's status for one of our goals, None when the goal is none of this destination."""
@@ -208,17 +208,17 @@ def _problem(sale: Sale, settings: MetricaOrdersSettings) -> str | None:
     status = settings.status_of(sale.goal)
     if status is None:
         return f"the goal {sale.goal} is none of those that this destination sends"
-    told = sale.told
-    if told is not None and told.goal not in {"", sale.goal}:
-        if _rank(status) < _rank(settings.status_of(told.goal)):
-            return f"the order stands further already, at {told.goal}"
-        if sale.is_cancelled:
-            return f"{sale.goal} was taken back before Metrica was told of it"
-    if sale.is_cancelled and told is None:
-        return "it was cancelled before Metrica was told of it"
-    if sale.is_cancelled and status in {CANCELLED, SPAM}:
+    known = sale.told.goal or sale.goal if sale.told else None
+    if known is not None and _rank(status) < _rank(settings.status_of(known)):
+        return f"the order stands further already, at {known}"
+    if not sale.is_cancelled:
+        return money_problem(sale) or _nobody(sale)
+    if status in {CANCELLED, SPAM}:
         return "that the deal is no longer lost is told by its other goals"
-    return (None if sale.is_cancelled else money_problem(sale)) or _nobody(sale)
+    # What was tried without an answer may have come there.
+    if known != sale.goal and not sale.attempt:
+        return "it was cancelled before Metrica was told of it"
+    return _nobody(sale)
 
 
 def _rank(status: str | None) -> int:
