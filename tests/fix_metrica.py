@@ -1,11 +1,13 @@
 """Sales whose visitor Metrica knows, and batches of them."""
 
+import json
 from decimal import Decimal
 from typing import Any
 
 import fix_destinations
 from closedloop.deliver.base import Batch
 from closedloop.domain.delivery import Sale, Told
+from closedloop.domain.exchange import HttpReply
 
 BATCH_ID = fix_destinations.batch().batch_id
 YM_UID = "1741000000123456789"
@@ -26,3 +28,8 @@ def told(**more: Any) -> Told:  # noqa: ANN401 - any field
 def batch(*sales: Sale) -> Batch:
     """Return these sales as they are sent, that sale when there are none."""
     return fix_destinations.batch(*(sales or (sale(),)))
+
+
+def reply(status: int = 200, **told: object) -> HttpReply:
+    """Return an answer."""
+    return HttpReply(status=status, body=json.dumps(told).encode())

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -19,12 +18,10 @@ from closedloop.deliver.destinations.metrica_conversions import (
     MetricaConversions,
     MetricaConversionsSettings,
 )
-from closedloop.deliver.fields import fields_of, read_settings
 from closedloop.domain.delivery import Outcome, Sale, Skipped, Verdict, deadline
 from closedloop.domain.exchange import HttpReply
-from closedloop.errors import ConfigError
 from fix_destinations import NOW
-from fix_metrica import BATCH_ID, YCLID, YM_UID, batch, sale, told
+from fix_metrica import BATCH_ID, YCLID, YM_UID, batch, reply, sale, told
 from platforms.uploaded import read_parts
 
 CONVERSIONS: Destination = MetricaConversions()
@@ -68,11 +65,6 @@ def file_of(sent: Batch, now: datetime = NOW) -> list[dict[str, str]]:
     request = CONVERSIONS.encode(sent, SETTINGS, now)
     (part,) = read_parts(dict(request.headers)["Content-Type"], request.body)
     return list(csv.DictReader(io.StringIO(part.content.decode(), newline=""), strict=True))
-
-
-def reply(status: int = 200, **told: object) -> HttpReply:
-    """Return an answer."""
-    return HttpReply(status=status, body=json.dumps(told).encode())
 
 
 def uploaded(**more: Any) -> HttpReply:  # noqa: ANN401 - any field of an upload
@@ -362,39 +354,6 @@ def test_terms_are_those_of_the_page() -> None:
     assert (terms.repeat_lost_answer, terms.at_once) == (False, 1)
     assert (terms.hold, terms.gather) == (timedelta(hours=1), timedelta(minutes=10))
     assert (terms.ask_lost_after, terms.verdict_after[0]) == (timedelta(minutes=15),) * 2
-
-
-def test_check_wants_the_goals_to_be_there() -> None:
-    """A conversion of a goal that the counter has not vanishes without an error."""
-    request = CONVERSIONS.check(SETTINGS, NOW)
-    goal = {"type": "action", "conditions": [{"type": "exact", "url": "deal_paid"}]}
-
-    judged = CONVERSIONS.judge(reply(counter={"id": 12345678, "goals": [goal]}), SETTINGS)
-
-    assert request is not None
-    assert request.url.endswith("/management/v1/counter/12345678?field=goals")
-    assert (judged.outcome, "good_lead" in judged.reason) == (Outcome.CONFIG_BLOCKED, True)
-    assert "deal_paid" not in judged.reason
-
-
-def test_every_setting_says_what_it_is() -> None:
-    """Form, check and reference are made from nothing else."""
-    fields = fields_of(MetricaConversionsSettings)
-
-    assert all(field.title and field.help and field.examples for field in fields)
-    assert [field.name for field in fields if field.is_secret is not False] == ["token"]
-
-
-def test_settings_without_goals_are_refused() -> None:
-    """Nothing would ever be sent, and nobody would know why."""
-    told: dict[str, object] = {"counter": 1, "token": "t", "base_url": "http://127.0.0.1"}
-
-    with pytest.raises(ConfigError) as caught:
-        read_settings(MetricaConversionsSettings, told)
-
-    assert [line.split()[0] for line in caught.value.mistakes] == ["base_url", "goals"]
-    with pytest.raises(ConfigError, match="goals is wrong"):
-        read_settings(MetricaConversionsSettings, {**told, "goals": {}})
 
 
 def test_two_goals_of_one_deal_go_together() -> None:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -16,12 +15,10 @@ from hypothesis import strategies as st
 
 from closedloop.deliver.base import Batch, Destination
 from closedloop.deliver.destinations.metrica_orders import HEADER, MetricaOrders, MetricaOrdersSettings
-from closedloop.deliver.fields import fields_of, read_settings
 from closedloop.domain.delivery import Outcome, Sale, Skipped, Verdict, deadline
 from closedloop.domain.exchange import HttpReply
-from closedloop.errors import ConfigError
 from fix_destinations import NOW
-from fix_metrica import BATCH_ID, YM_UID, batch, sale, told
+from fix_metrica import BATCH_ID, YM_UID, batch, reply, sale, told
 from platforms.uploaded import read_parts
 
 ORDERS: Destination = MetricaOrders()
@@ -58,11 +55,6 @@ def row_of(**more: Any) -> dict[str, str]:  # noqa: ANN401 - any field of a sale
     """Return the row of one sale."""
     (row,) = file_of(batch(compiled(**more)))
     return row
-
-
-def reply(status: int = 200, **told: object) -> HttpReply:
-    """Return an answer."""
-    return HttpReply(status=status, body=json.dumps(told).encode())
 
 
 def decoded(answer: HttpReply, sales: int = 1) -> Verdict:
@@ -234,17 +226,6 @@ def test_moments_are_in_the_zone_of_the_counter(at: datetime, zone: str) -> None
     assert shown == at.astimezone(ZoneInfo(zone)).replace(tzinfo=None, microsecond=0)
 
 
-def test_zone_that_is_none_is_refused() -> None:
-    """At the start, and not at the first sale."""
-    told = {"counter": 1, "token": "t", "timezone": "Europe/Moskow"}
-
-    with pytest.raises(ConfigError) as caught:
-        read_settings(MetricaOrdersSettings, told)
-
-    mistake = "timezone is no time zone: 'Europe/Moskow'; did you mean 'Europe/Moscow'?"
-    assert caught.value.mistakes == [mistake]
-
-
 SALES = st.builds(
     sale,
     deal_id=st.none() | st.sampled_from(["1", "2", " 1", "\n"]) | st.text(max_size=5),
@@ -407,32 +388,6 @@ def test_terms_are_those_of_the_page() -> None:
     assert deadline(sale(visited_at=visited, told=told()), terms) == visited + timedelta(days=111) - spare
     assert (terms.repeat_lost_answer, terms.at_once, terms.hold) == (True, 1, timedelta())
     assert (terms.gather, terms.one_state_per_batch) == (timedelta(minutes=10), True)
-
-
-def test_check_asks_for_the_counter_and_reads_its_zone() -> None:
-    """With the wrong zone every order of the night lands on the wrong day, and nothing complains."""
-    request = ORDERS.check(SETTINGS, NOW)
-    counter = {"time_zone_name": "Asia/Tokyo", "permission": "edit"}
-
-    assert request is not None
-    assert request.url.endswith("/management/v1/counter/12345678?field=goals")
-    assert "Asia/Tokyo" in ORDERS.judge(reply(counter=counter), SETTINGS).reason
-
-
-def test_check_wants_the_goals_of_the_settings_only() -> None:
-    """CANCELLED is a status of Metrica's own."""
-    goal = {"type": "action", "conditions": [{"type": "exact", "url": "good_lead"}]}
-
-    assert "good_lead" in ORDERS.judge(reply(counter={"name": "shop", "goals": []}), SETTINGS).reason
-    assert ORDERS.judge(reply(counter={"goals": [goal], "id": 1}), SETTINGS).outcome is Outcome.CONFIRMED
-
-
-def test_every_setting_says_what_it_is() -> None:
-    """Form, check and reference are made from nothing else."""
-    fields = fields_of(MetricaOrdersSettings)
-
-    assert all(field.title and field.help and field.examples for field in fields)
-    assert [field.name for field in fields if field.is_secret is not False] == ["token"]
 
 
 def test_order_without_a_deal_has_the_name_of_its_conversion() -> None:
