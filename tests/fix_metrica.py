@@ -10,6 +10,7 @@ import msgspec
 import fix_destinations
 from closedloop.deliver.base import Batch, Destination
 from closedloop.domain.delivery import FINAL, Outcome, Sale, Skipped, Told, Verdict, deadline
+from closedloop.domain.exchange import HttpReply
 from fix_destinations import send
 from platforms.metrica import Metrica
 
@@ -35,6 +36,11 @@ def told(**more: Any) -> Told:  # noqa: ANN401 - any field
 def batch(*sales: Sale) -> Batch:
     """Return these sales as they are sent, that sale when there are none."""
     return fix_destinations.batch(*(sales or (sale(),)))
+
+
+def reply(status: int = 200, **told: object) -> HttpReply:
+    """Return an answer of Metrica."""
+    return HttpReply(status=status, body=msgspec.json.encode(told))
 
 
 class Driver:
