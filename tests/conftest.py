@@ -10,4 +10,5 @@ pytest_plugins = [
     "fix_browser",
     "fix_platforms",
     "fix_deals",
+    "fix_deployment",
 ]

@@ -1,15 +1,19 @@
 """Sales for destinations, and a client that sends what they encode, byte for byte."""
 
 import http.client
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
+import msgspec
 from hypothesis import strategies as st
 
 from closedloop.deliver.base import Batch
+from closedloop.deliver.fields import fields_of
+from closedloop.deliver.registry import DESTINATIONS, settings_of
 from closedloop.domain.delivery import Sale, Told
 from closedloop.domain.exchange import HttpReply, HttpRequest
 from closedloop.domain.ids import CLICK_IDS
@@ -104,3 +108,20 @@ SALES = st.builds(
     told=st.none() | TOLD,
     attempt=st.integers(0, 3),
 )
+
+# What each destination says of itself: each setting's first example, by destination and key.
+EXAMPLES: Mapping[str, Mapping[str, object]] = {
+    name: {field.name: field.examples[0] for field in fields_of(one.settings) if field.examples}
+    for name, one in DESTINATIONS.items()
+}
+
+
+def fullest(name: str) -> msgspec.Struct:
+    """Return settings of a destination in which everything is set."""
+    return settings_of(name, EXAMPLES[name])
+
+
+def smallest(name: str) -> msgspec.Struct:
+    """Return settings of a destination that has what it needs and no more."""
+    required = {field.name for field in fields_of(DESTINATIONS[name].settings) if field.is_required}
+    return settings_of(name, {key: value for key, value in EXAMPLES[name].items() if key in required})

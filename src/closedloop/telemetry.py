@@ -63,6 +63,9 @@ RESTORED = Counter(
 STAGE_FAILURES = Counter(
     "closedloop_stage_failures", "Rounds of a loop that ended in an error.", ["stage"], registry=REGISTRY
 )
+DELIVERIES = Counter(
+    "closedloop_deliveries", "Deliveries by outcome.", ["site", "destination", "outcome"], registry=REGISTRY
+)
 INBOX = Gauge(
     "closedloop_inbox",
     "Webhooks that wait for work, or could not be read.",
@@ -134,11 +137,8 @@ def mask_event(_logger: Any, _method: str, event: "EventDict") -> "EventDict":  
     return {name: masked_field(name, value) for name, value in event.items()}
 
 
-def set_up_logs(*, pretty: bool, quiet: bool = False) -> None:
-    """Send logs to standard error: JSON lines, or coloured ones for a person at a terminal.
-
-    `quiet` is for commands that say themselves what they do: warnings and errors only.
-    """
+def set_up_logs(*, pretty: bool, least: int = logging.INFO) -> None:
+    """Send logs from the level `least` on to standard error: JSON lines, or coloured ones for a person."""
     renderer: Any = structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
@@ -149,7 +149,7 @@ def set_up_logs(*, pretty: bool, quiet: bool = False) -> None:
             mask_event,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING if quiet else logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(least),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )

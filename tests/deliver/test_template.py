@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from closedloop.deliver.template import MACROS, fill, macros_in, sample, template_mistakes, values_of
 from closedloop.domain.delivery import Sale
+from closedloop.domain.ids import CLICK_IDS
 from fix_destinations import EMAIL, PHONE, SALES, sale
+from fix_tools import REPOSITORY
 
 VALUES = {
     "value": "12000.50",
@@ -52,6 +54,14 @@ def test_every_macro_has_its_value() -> None:
 
     assert set(VALUES) == {*MACROS, "click_id:rb_clickid"}
     assert values_of(one, VALUES, WORDS) == VALUES
+
+
+def test_guide_names_every_macro() -> None:
+    """It is the only list that an owner sees."""
+    guide = (REPOSITORY / "docs" / "ru" / "postback.md").read_text(encoding="utf-8")
+
+    assert [name for name in MACROS if f"`{{{name}}}`" not in guide] == []
+    assert [name for name in CLICK_IDS if f"`{name}`" not in guide] == []
 
 
 def test_value_that_the_sale_lacks_is_none() -> None:

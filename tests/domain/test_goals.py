@@ -140,6 +140,16 @@ def test_moments_are_those_of_the_deal() -> None:
     assert demand(one, on="stage:C5:PAID").occurred_at == CREATED + timedelta(days=2)
     assert demand(one, on="qualified").occurred_at == CREATED + timedelta(days=2)
     assert demand(one, on="won").occurred_at == WON
+    assert not any(demand(one, on=on).is_guess for on in ("created", "stage:C5:PAID", "qualified", "won"))
+
+
+@pytest.mark.parametrize("on", ["stage:C5:PAID", "qualified"])
+def test_moment_that_the_crm_does_not_tell_is_marked_as_a_guess(on: str) -> None:
+    """Every save of an amoCRM lead would move the goal to another day."""
+    found = demand(deal(outcome="open", closed_at=None), on=on)
+
+    assert found.is_guess
+    assert found.occurred_at == WON + timedelta(hours=1)
 
 
 def test_first_rule_that_is_reached_speaks_for_its_goal() -> None:

@@ -1,13 +1,13 @@
 """Platforms credit a conversion by its moment; a wrong zone moves it to another day's campaign."""
 
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from closedloop.domain.moment import read_moment
+from closedloop.domain.moment import read_day, read_moment, start_of
 from closedloop.errors import CallerError
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -154,3 +154,23 @@ def test_any_text_is_a_moment_or_refused(text: str) -> None:
         return
 
     assert moment.tzinfo is not None
+
+
+def test_day_begins_in_the_time_zone_of_the_site() -> None:
+    """Reports of a shop in Vladivostok begin seven hours before those of Moscow."""
+    day = read_day("2026-11-01", key="from")
+
+    assert day == date(2026, 11, 1)
+    assert start_of(day, MOSCOW) == datetime(2026, 10, 31, 21, tzinfo=UTC)
+    assert start_of(day, ZoneInfo("Asia/Vladivostok")) == datetime(2026, 10, 31, 14, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "yesterday", "01.11.2026", "2026-11-31", "20261101", "1999-12-31", "9999-01-01"]
+)
+def test_wrong_day_is_refused_with_an_example(text: str) -> None:
+    """Whoever typed it sees how a day is written."""
+    with pytest.raises(CallerError) as caught:
+        read_day(text, key="since")
+
+    assert str(caught.value).startswith("since is no day such as 2026-11-01")

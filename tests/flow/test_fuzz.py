@@ -20,7 +20,7 @@ schemathesis: Any = importlib.import_module("schemathesis")
 checks: Any = importlib.import_module("schemathesis.specs.openapi.checks")
 
 SEED = 20261124
-RICH = [f"POST {HOOK}", f"GET {HOOK}"]
+RICH = [f"POST {HOOK}", f"GET {HOOK}", "GET /api/v1/reconcile"]
 PLAIN = [f"HEAD {HOOK}", f"OPTIONS {HOOK}", "GET /healthz", "GET /readyz", "GET /metrics"]
 CHECKS = [
     schemathesis.checks.not_a_server_error,

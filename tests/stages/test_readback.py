@@ -84,6 +84,20 @@ def test_refusal_puts_all_off_and_says_what_to_do(
     assert tables.one("select due_at > now() + interval '1 minute' from closedloop.deal_task")
 
 
+def test_address_that_is_not_meant_to_be_private_is_said_at_the_deal(
+    in_world: InWorld, tables: Tables, bitrix24: Bitrix24
+) -> None:
+    """The owner looks where the deal waits, and finds the setting."""
+
+    async def live(world: World) -> int:
+        await want(world, "1")
+        return await reader_of(world).read_due()
+
+    assert in_world(live, bitrix24=Portal(rest_url=bitrix24.webhook_url)) == 0
+    assert "private_address = true" in tables.one("select reason from closedloop.deal_task")
+    assert bitrix24.calls == []
+
+
 def test_pauses_grow_while_the_portal_is_away(
     in_world: InWorld, tables: Tables, asked: Portal, bitrix24: Bitrix24
 ) -> None:

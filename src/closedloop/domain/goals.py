@@ -51,6 +51,7 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     value: Decimal | None = None
     currency: str | None = None
     occurred_at: datetime | None = None
+    is_guess: bool = False  # the CRM does not tell when: the deal's last change, which every later one moves
     problem: str | None = None  # why there is no value: a sentence
 
 
@@ -75,12 +76,14 @@ def _demand(deal: Deal, goal: Goal) -> Demand:
     if state != "reached":
         return Demand(goal=goal.goal, state=state)
     value, currency, problem = _value(deal, goal)
+    moment = _moment(deal, goal)
     return Demand(
         goal=goal.goal,
         state="reached",
         value=value,
         currency=currency or deal.currency,
-        occurred_at=_moment(deal, goal),
+        occurred_at=moment or deal.closed_at or deal.changed_at,
+        is_guess=moment is None,
         problem=problem,
     )
 
@@ -104,17 +107,18 @@ def _stage(goal: Goal) -> str:
     return goal.on.partition(":")[2]
 
 
-def _moment(deal: Deal, goal: Goal) -> datetime:
+def _moment(deal: Deal, goal: Goal) -> datetime | None:
+    """Return when a goal was reached, None where the CRM does not tell."""
     match goal.on:
         case "created":
-            return deal.created_at or deal.changed_at
+            return deal.created_at
         case "won" | "lost":
-            return deal.closed_at or deal.changed_at
+            return deal.closed_at
         case "qualified":
             later = [step.at for step in deal.steps[1:]]
         case _:
             later = [step.at for step in deal.steps if step.stage == _stage(goal)]
-    return later[0] if later else deal.closed_at or deal.changed_at
+    return later[0] if later else None
 
 
 def _value(deal: Deal, goal: Goal) -> tuple[Decimal | None, str | None, str | None]:

@@ -1,7 +1,7 @@
 """Dates as people and programs write them; what has no zone is read in the site's."""
 
 import re
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
@@ -9,6 +9,7 @@ from closedloop.errors import CallerError
 
 TOLERANCE = timedelta(minutes=1)  # clocks of senders run ahead
 _EARLIEST_YEAR = 2000
+_LATEST_YEAR = 9000  # days are added to it
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECONDS_FROM = 10**11  # as seconds this would be the year 5138, as milliseconds it is 1973
 _UNREADABLE_FROM = 10**14
@@ -29,6 +30,7 @@ _MONTHS = (
     "december",
 )
 
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _UNIX = re.compile(r"-?[0-9]{1,17}(?:\.[0-9]{1,9})?(?:[eE]\+?[0-9]{1,2})?")
 _TIME = (
     r"(?:(?:t|,?\ +)(?P<hour>[0-9]{1,2}):(?P<minute>[0-9]{2})(?::(?P<second>[0-9]{2})"
@@ -63,6 +65,22 @@ def read_moment(text: str, *, zone: ZoneInfo, now: datetime, key: str = "occurre
     if moment > now + TOLERANCE:
         raise CallerError(key, "is in the future", shown=text)
     return moment
+
+
+def read_day(text: str, *, key: str) -> date:
+    """Return the day in `"2026-11-01"`. Raises CallerError for anything else, and before the year 2000."""
+    try:
+        day = date.fromisoformat(text) if _DAY.fullmatch(text) else None
+    except ValueError:
+        day = None
+    if day is None or not _EARLIEST_YEAR <= day.year <= _LATEST_YEAR:
+        raise CallerError(key, "is no day such as 2026-11-01", shown=text)
+    return day
+
+
+def start_of(day: date, zone: ZoneInfo) -> datetime:
+    """Return the moment at which a day begins in a time zone."""
+    return datetime.combine(day, time(), zone)
 
 
 def _unix(text: str, key: str) -> datetime:

@@ -1,7 +1,7 @@
 """The CRM's deals beside our conversions: what is missing, too much, of another sum, without a session."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime, time, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -10,8 +10,9 @@ import msgspec
 
 from closedloop.domain.deal import Deal
 from closedloop.domain.goals import Demand, Goal, demands
+from closedloop.domain.moment import read_day, start_of
 from closedloop.domain.money import decimal_text
-from closedloop.errors import OperatorError
+from closedloop.errors import CallerError
 
 Kind = Literal["missing", "extra", "value", "no_session"]
 # What makes the two sides differ; a deal without a session is counted on both.
@@ -85,38 +86,67 @@ def compare(
 
 def _difference(one: Reached, ours: OurConversion | None, currency: str) -> Difference | None:
     demand = one.demand
-    value = None if demand.value is None else money(demand.value, demand.currency or currency)
-    here = None if ours is None else money(ours.value, ours.currency)
-    found = _kind_and_why(ours, is_other_sum=value is not None and value != here)
+    value = None if demand.value is None else (demand.value, demand.currency or currency)
+    found = _kind_and_why(ours, value)
     if found is None:
         return None
     kind, why = found
-    return Difference(kind=kind, deal_id=one.deal_id, goal=demand.goal, in_crm=value, here=here, why=why)
+    return Difference(
+        kind=kind,
+        deal_id=one.deal_id,
+        goal=demand.goal,
+        in_crm=None if value is None else money(*value),
+        here=None if ours is None else money(ours.value, ours.currency),
+        why=why,
+    )
 
 
-def _kind_and_why(ours: OurConversion | None, *, is_other_sum: bool) -> tuple[Kind, str] | None:
+def _kind_and_why(ours: OurConversion | None, value: tuple[Decimal, str] | None) -> tuple[Kind, str] | None:
     if ours is None:
         return "missing", "it was never told, or is cancelled here: run closedloop sweep"
-    if is_other_sum:
+    if value is not None and value != (ours.value, ours.currency):
         return "value", "the sum was changed and not told: run closedloop sweep"
     return None if ours.is_matched else ("no_session", why_unmatched(ours))
 
 
-def extra(ours: OurConversion, deal: Deal | None, *, is_asked: bool) -> Difference:
-    """Return the difference of a conversion that no deal asks for; `deal` is what the CRM shows now."""
-    if not is_asked:
-        why = "the CRM could not be asked about it"
-    elif deal is None:
-        why = "there is no such deal in the CRM: it was deleted, or a webhook has named a wrong one"
-    else:
-        why = f"the deal is {deal.outcome} there, at {deal.stage}: a webhook of the hook has told the goal"
+def extra(
+    ours: OurConversion, deal: Deal | None, goals: Sequence[Goal], zone: ZoneInfo, *, is_asked: bool
+) -> Difference | None:
+    """Return the difference of a conversion that no deal asks for in its period.
+
+    `deal` is what the CRM shows now, None for one that is gone; `is_asked` is whether it said anything. None
+    when the deal has reached the goal and the CRM does not tell when: our own word counts then.
+    """
+    demand = None if deal is None else _reached(deal, goals, ours.goal)
+    if demand is not None and demand.is_guess:
+        return None
     return Difference(
         kind="extra",
         deal_id=ours.deal_id,
         goal=ours.goal,
         in_crm=None,
         here=money(ours.value, ours.currency),
-        why=why,
+        why=_why_extra(deal, demand, zone) if is_asked else "the CRM shows no deal with this id",
+    )
+
+
+def _reached(deal: Deal, goals: Sequence[Goal], goal: str) -> Demand | None:
+    found = (one for one in demands(deal, goals) if one.goal == goal and one.state == "reached")
+    return next(found, None)
+
+
+def _why_extra(deal: Deal | None, demand: Demand | None, zone: ZoneInfo) -> str:
+    if deal is None:
+        return (
+            "there is no such deal in the CRM: it was deleted (run closedloop sweep --all), "
+            "or a webhook has named a wrong one"
+        )
+    if demand is not None and demand.occurred_at is not None:
+        at = f"{demand.occurred_at.astimezone(zone):%Y-%m-%d %H:%M}"
+        return f"there it was reached outside of the period, {at}: run closedloop sweep"
+    return (
+        f"the deal is {deal.outcome} there, at {deal.stage}: run closedloop sweep; "
+        "what stays was told by a webhook of the hook"
     )
 
 
@@ -127,24 +157,24 @@ def why_unmatched(ours: OurConversion) -> str:
     if ours.ym_uid is not None:
         return f"no session of the visitor {ours.ym_uid} is known"
     if ours.has_others:
-        return "no session has the click id, phone or e-mail of the deal"
+        return "no session has the click id, code, phone or e-mail of the deal"
     return (
         "the deal carries nothing that leads to a visitor: no session_id, ym_uid, click id, phone or e-mail"
     )
 
 
 def period(first: str, last: str, zone: ZoneInfo) -> tuple[datetime, datetime]:
-    """Return the moments at which a period begins and is over. Raises OperatorError for what is no day."""
-    try:
-        days = [date.fromisoformat(text) for text in (first, last)]
-    except ValueError as error:
-        raise OperatorError(f"a day is written 2026-11-01: {error}") from error
-    if days[1] < days[0]:
-        raise OperatorError(f"the period ends before it begins: {first} to {last}")
-    begin = datetime.combine(days[0], time(), zone)
-    return begin, datetime.combine(days[1] + timedelta(days=1), time(), zone)
+    """Return the moments at which a period of whole days, `"2026-11-01"`, begins and is over.
+
+    Raises CallerError with the key `from` or `to`.
+    """
+    begin, end = read_day(first, key="from"), read_day(last, key="to")
+    if end < begin:
+        raise CallerError("to", f"is before from, {first}", shown=last)
+    return start_of(begin, zone), start_of(end + timedelta(days=1), zone)
 
 
 def money(value: Decimal, currency: str) -> str:
-    """Return `5000 RUB`."""
-    return f"{decimal_text(value)} {currency}"
+    """Return `5000 RUB` or `4500.50 RUB`."""
+    whole, _, fraction = decimal_text(value).partition(".")
+    return f"{whole}{f'.{fraction:0<2}' if fraction else ''} {currency}"

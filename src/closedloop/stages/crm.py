@@ -1,8 +1,9 @@
 """Talks with one CRM: keeps its rate and its token, repeats what may be repeated; knows no CRM by name."""
 
 import asyncio
+import copy
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import structlog
 from aiolimiter import AsyncLimiter
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 TRIES = 6
+# Where somebody waits: a CRM that is away is said after seconds, and not after a minute.
+FEW_TRIES = 3
+AWAY_S = 60
 FIRST_PAUSE_S = 1.0
 MAX_PAUSE_S = 30.0
 
@@ -45,6 +49,14 @@ class CrmClient:
         self.authorize = authorize
         self.limiter = AsyncLimiter(api.burst, api.burst / api.calls_per_second)
         self.one_at_a_time = asyncio.Lock()
+        self.tries = TRIES  # of a call that fails
+        self.first_pause_s = FIRST_PAUSE_S  # doubled before each further try
+
+    def impatient(self) -> Self:
+        """Return the same client, with its rate and its token, for somebody who waits for the answer."""
+        copied = copy.copy(self)
+        copied.tries = FEW_TRIES
+        return copied
 
     async def converse(self, conversation: Conversation[Result]) -> Result:
         """Return what a conversation is about, once all its requests were answered.
@@ -63,6 +75,7 @@ class CrmClient:
     async def call(self, request: Request) -> Reply:
         """Return the reply that is a success, or says that this one object is gone."""
         renew = False
+        reason = ""
         for attempt in range(TRIES):
             reply, refusal = await self.once(request, renew=renew)
             if refusal is None or refusal.kind == "gone":
@@ -70,9 +83,12 @@ class CrmClient:
             if refusal.kind == "owner" or (refusal.kind == "token" and renew):
                 raise CrmRefusedError(refusal.sentence)
             renew = refusal.kind == "token"
+            reason = refusal.sentence
+            if attempt + 1 >= (TRIES if refusal.kind == "slower" else self.tries):
+                break
             if not renew:
                 await self.pause(refusal, attempt)
-        raise CrmAwayError(f"{self.api.name} did not take the call in {TRIES} tries", retry_after=60)
+        raise CrmAwayError(f"{self.api.name} did not take the call: {reason}", retry_after=AWAY_S)
 
     async def once(self, request: Request, *, renew: bool) -> tuple[Reply, Refusal | None]:
         """Return the reply to one try, and why it is no success."""
@@ -90,7 +106,7 @@ class CrmClient:
 
     async def pause(self, refusal: Refusal, attempt: int) -> None:
         """Wait before the next try: as long as the CRM says, else longer each time."""
-        pause = max(refusal.wait_s, clock.jitter(min(FIRST_PAUSE_S * 2**attempt, MAX_PAUSE_S)))
+        pause = max(refusal.wait_s, clock.jitter(min(self.first_pause_s * 2**attempt, MAX_PAUSE_S)))
         if pause > MAX_PAUSE_S:
             raise CrmAwayError(refusal.sentence, retry_after=int(pause))
         log.info("crm_waits", crm=self.api.name, reason=refusal.sentence, pause_s=round(pause, 1))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from closedloop.errors import OperatorError
 from closedloop.parse.base import Trust
 from closedloop.parse.registry import amocrm_api, bitrix24_api, webhooks_of
 from closedloop.settings import AmoCrm, Bitrix24, Site, WriteBack
@@ -22,6 +23,12 @@ from closedloop.store.statements import Shape
 
 if TYPE_CHECKING:
     from closedloop.outbound import Outbound  # it takes some megabytes that a server without a CRM can spare
+
+# What has to be set before a CRM can be asked.
+NEEDED = {
+    "bitrix24": "bitrix24.rest_url",
+    "amocrm": "amocrm.base_url and amocrm.access_token (or amocrm.refresh_token)",
+}
 
 
 class Crm(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +53,7 @@ class Crms:
         self.intake = intake
         self.shape = shape
         self.outbounds: list[Outbound] = []
+        self.tokens: list[AmoToken] = []
         self.of: dict[str, dict[str, Crm]] = {
             site.name: {crm.name: crm for crm in self.crms(site, keeper)} for site in sites.values()
         }
@@ -76,7 +84,27 @@ class Crms:
             api = bitrix24_api(settings.session_field, with_steps=needs_steps(site))
             return CrmClient(api, base, outbound)
         authorize = AmoToken(site.name, settings, outbound, book.keeper.pool, self.intake.sealer)
+        self.tokens.append(authorize)
         return CrmClient(amocrm_api(settings.session_field), base, outbound, authorize)
+
+    def asked(self, site: str, crm: str | None = None) -> list[Crm]:
+        """Return the CRMs of a site that can be asked, or the one that is named.
+
+        Raises OperatorError when there is none, with what has to be set.
+        """
+        if site not in self.of:
+            raise OperatorError(f"there is no site {site}; known are: {', '.join(self.of)}")
+        known = self.of[site]
+        if crm is not None and crm not in known:
+            raise OperatorError(f"there is no CRM {crm}; known are: {', '.join(known)}")
+        wanted = [one for name, one in known.items() if crm in {None, name}]
+        found = [one for one in wanted if one.client is not None]
+        if not found:
+            needed = ", or ".join(NEEDED[one.name] for one in wanted)
+            raise OperatorError(
+                f"{crm or 'no CRM'} of site {site} {'cannot' if crm else 'can'} be asked: set {needed}"
+            )
+        return found
 
     def loops(self) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
         """Yield the loops of a worker with their names."""
@@ -92,6 +120,8 @@ class Crms:
 
     async def close(self) -> None:
         """Close all connections to CRMs."""
+        for token in self.tokens:
+            await token.close()
         for outbound in self.outbounds:
             await outbound.close()
 

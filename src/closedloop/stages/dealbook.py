@@ -204,7 +204,8 @@ class DealBook:
         made = [
             Conversion(
                 conversion_id=clock.new_id(),
-                told=self.told(deal, demand, occurred_at, session_id),
+                # A guess dates a new conversion, and moves none.
+                told=self.told(deal, demand, None if demand.is_guess else occurred_at, session_id),
                 value=demand.value if demand.value is not None else Decimal(0),
                 currency=demand.currency or self.site.currency,
                 occurred_at=occurred_at or now,

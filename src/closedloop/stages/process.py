@@ -15,6 +15,7 @@ from closedloop.stages.images import ImageKeeper
 from closedloop.stages.intake import Intake, UnitWriter
 from closedloop.stages.matching import Matcher
 from closedloop.stages.recorder import ConversionRecorder
+from closedloop.stages.routes import Routes, names_of
 from closedloop.stages.writer import Writer
 from closedloop.store.database import make_pool, plain_conninfo
 from closedloop.store.sealed import Sealer
@@ -38,13 +39,15 @@ class Process:
         self.web = web
         self.worker = worker
         self.pool = make_pool(conninfo)
-        self.shape = Shape({site.name: timedelta(hours=site.dedup_hours) for site in config.sites.values()})
+        windows = {site.name: timedelta(hours=site.dedup_hours) for site in config.sites.values()}
+        self.shape = Shape(windows, names_of(config.sites))
         self.writer: UnitWriter = Writer(conninfo, self.shape, ConversionRecorder(self.shape))
         self.hit_writer: HitWriter = Writer(conninfo, self.shape, HitRecorder(self.shape))
         self.keeper = ImageKeeper(self.pool, self.shape, names)
         self.matcher = Matcher(self.pool, self.shape, self.keeper, names)
         self.spool = Spool(config.data_dir / "spool.sqlite3")
         self.intake = Intake(self.writer, self.keeper, self.spool, Sealer(config.deployment_key))
+        self.routes = Routes(config.sites, self.pool, self.shape, self.intake.sealer)
         self.crms = Crms(config.sites, self.intake, self.keeper, self.shape)
         self.writing: list[asyncio.Task[None]] = []
         self.loops: list[asyncio.Task[None]] = []
@@ -59,13 +62,15 @@ class Process:
         if self.worker:
             self.begin(self.matcher.run(), "matching")
             self.begin(self.keeper.run(), "images")
-            for name, loop in self.crms.loops():
-                self.begin(loop, name)
         DATABASE_UP.set_function(lambda: float(self.writer.away is None))
         try:
             await asyncio.wait_for(self.writer.connected.wait(), FIRST_CONNECT_S)
         except TimeoutError:
             log.warning("database_away_at_start", reason=str(self.writer.away))
+        if self.worker:
+            # Not before: a sweep that finds the database away is put off, and a start is when it matters.
+            for name, loop in (*self.crms.loops(), *self.routes.loops()):
+                self.begin(loop, name)
 
     def begin(self, loop: Coroutine[Any, Any, None], name: str) -> None:
         """Run one endless loop until the end of the process."""
@@ -84,6 +89,7 @@ class Process:
             writing.cancel()
         await self.intake.close()
         await self.crms.close()
+        await self.routes.close()
         await self.pool.close(timeout=1)
         self.spool.close()
 

@@ -65,15 +65,18 @@ class Reconciler:
     ) -> list[Difference]:
         """Return our conversions of the period that no deal of the CRM asks for, and why."""
         goals = sorted({goal.goal for goal in self.book.goals})
+        of, zone = (self.site.name, self.client.api.name), self.site.zone
         async with borrowed(self.book.keeper.pool) as conn:
-            ours = await conversions_of_period(conn, self.site.name, goals, start, end)
+            ours = await conversions_of_period(conn, of, goals, (start, end))
         unasked = [one for one in ours if (one.deal_id, one.goal) not in there]
         differences: list[Difference] = []
         for at in range(0, len(unasked), CHUNK):
             chunk = unasked[at : at + CHUNK]
             ids = sorted({one.deal_id for one in chunk})
             deals = await self.client.converse(self.client.api.read_deals(ids))
-            differences += [
-                extra(one, deals.get(one.deal_id), is_asked=one.deal_id in deals) for one in chunk
+            found = [
+                extra(one, deals.get(one.deal_id), self.book.goals, zone, is_asked=one.deal_id in deals)
+                for one in chunk
             ]
+            differences += filter(None, found)
         return differences

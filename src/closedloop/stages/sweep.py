@@ -8,7 +8,7 @@ import msgspec
 import structlog
 
 from closedloop.domain.deal import Deal
-from closedloop.errors import CrmAwayError, CrmRefusedError, TransientError
+from closedloop.errors import CrmAwayError, OperatorError, TransientError
 from closedloop.stages import clock
 from closedloop.stages.crm import CrmClient
 from closedloop.stages.dealbook import DealBook
@@ -24,10 +24,12 @@ OVERLAP = timedelta(hours=1)
 # A deletion is told nowhere but by the deal's absence.
 SEEN_WITHIN = timedelta(hours=24)
 REMEMBERED = timedelta(days=90)
-# A page takes seconds: a sweep that stands still for longer has lost its process.
+FOR_EVER = timedelta(days=36500)
+# Whoever sweeps moves the cursor within this time, or is taken for dead; two at once only ask twice.
 DEAD = timedelta(seconds=30)
 CHUNK = 50
-SOON_S = 10.0
+SOON_S = 20.0
+LOOK_S = 5.0
 
 log = structlog.get_logger()
 
@@ -46,6 +48,7 @@ class Sweeper:
         self.client = client
         self.every = every
         self.pool = book.keeper.pool
+        self.is_ours = False  # the sweep that was interrupted: by an error in this process
 
     async def run(self) -> None:
         """Sweep at the start and at intervals for ever; an error ends a sweep, never the loop."""
@@ -53,11 +56,11 @@ class Sweeper:
             pause = self.every.total_seconds()
             try:
                 if not await self.sweep_if_due():
-                    pause = min(pause, SOON_S)
+                    pause = min(pause, LOOK_S)
             except (CrmAwayError, TransientError) as error:
                 log.info("sweep_waits", site=self.book.site.name, reason=str(error))
-                pause = min(pause, SOON_S)
-            except CrmRefusedError as error:
+                pause = min(pause, SOON_S, error.retry_after)
+            except OperatorError as error:
                 CRM_REFUSES.labels(self.book.site.name, self.client.api.name).set(1)
                 log.warning("crm_refuses", site=self.book.site.name, reason=str(error))
             except Exception:
@@ -66,25 +69,36 @@ class Sweeper:
             await asyncio.sleep(clock.jitter(pause))
 
     async def sweep_if_due(self) -> bool:
-        """Sweep, and look for deletions; return False when another process seems to be at it."""
+        """Sweep, and look for deletions; return False, and do nothing, while another process does."""
         async with borrowed(self.pool) as conn:
             sweep = await self.book.deals.sweep(conn)
         now = clock.now()
-        is_interrupted = sweep is not None and sweep.cursor is not None
-        if sweep is not None and is_interrupted and now - sweep.touched_at < DEAD:
+        is_running = sweep is not None and sweep.cursor is not None and now - sweep.touched_at < DEAD
+        if is_running and not self.is_ours:
             return False
-        await self.sweep()
-        if is_interrupted:
-            # What changed since the interrupted one began is not in it.
-            await self.sweep()
+        self.is_ours = True
+        await self.catch_up()
+        self.is_ours = False
         await self.look_for_deletions(before=now - SEEN_WITHIN)
         return True
 
-    async def sweep(self, progress: Progress = silent, since: datetime | None = None) -> int:
-        """Read every deal that changed since the last sweep, or `since`; return how many.
+    async def catch_up(self, progress: Progress = silent, since: datetime | None = None) -> int:
+        """Sweep until nothing is left that changed before this was called; return how many deals were read.
 
-        Goes on where an interrupted one has come to. Raises CrmAwayError and CrmRefusedError; what was read
-        before is kept.
+        After an interrupted sweep it sweeps once more: what changed since that one began is not in it.
+        """
+        async with borrowed(self.pool) as conn:
+            before = await self.book.deals.sweep(conn)
+        deals = await self.sweep(progress, since)
+        if before is not None and before.cursor is not None and since is None:
+            deals += await self.sweep(progress)
+        return deals
+
+    async def sweep(self, progress: Progress = silent, since: datetime | None = None) -> int:
+        """Read every deal that changed since the last sweep, and since `since`; return how many.
+
+        Without `since` it goes on where an interrupted one has come to. Raises CrmAwayError and
+        CrmRefusedError; what was read before is kept.
         """
         sweep = await self.begun(since)
         cursor = sweep.cursor
@@ -129,7 +143,9 @@ class Sweeper:
         if since is None and before is not None and before.cursor is not None:
             return before
         now = clock.now()
-        start = since or (before.since if before is not None else now - FIRST_LOOK)
+        due_since = before.since if before is not None else now - FIRST_LOOK
+        # A day that is asked for lets nothing be passed over that no sweep has read yet.
+        start = due_since if since is None else min(since, due_since)
         sweep = Sweep(
             cursor=self.client.api.first_cursor(start),
             began_at=now,
@@ -141,15 +157,18 @@ class Sweeper:
         await self.put(sweep)
         return sweep
 
-    async def look_for_deletions(self, before: datetime) -> int:
+    async def look_for_deletions(
+        self, before: datetime, progress: Progress = silent, remembered: timedelta = REMEMBERED
+    ) -> int:
         """Ask again for deals with conversions that were not read since `before`; return how many.
 
-        Each is asked for once in a round, so that one that cannot be read holds up no other.
+        Those that have not changed for longer than `remembered` before that are left alone. Each is asked for
+        once in a round, so that one that cannot be read holds up no other.
         """
         looked = 0
         while True:
             async with borrowed(self.pool) as conn:
-                unseen = await self.book.deals.unseen(conn, before, before - REMEMBERED, CHUNK)
+                unseen = await self.book.deals.unseen(conn, before, before - remembered, CHUNK)
             if not unseen:
                 return looked
             deals = await self.client.converse(self.client.api.read_deals(unseen))
@@ -163,6 +182,7 @@ class Sweeper:
                 async with borrowed(self.pool) as conn:
                     await self.book.deals.put_read(conn, deal_id, because.received_at)
             looked += len(unseen)
+            progress(looked, None)
 
     async def put(self, sweep: Sweep) -> None:
         """Note how far the sweep has come."""

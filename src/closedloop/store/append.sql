@@ -71,6 +71,11 @@ with item as materialized (
       from told, lateral ($identifiers) identifier
      where session_row is null
     on conflict do nothing
+), delivered as (
+    insert into closedloop.delivery (
+           site, delivery_id, conversion_id, destination, wanted, taken, state, due_at, attempt, changed_at)
+    select %(site)s, gen_random_uuid(), conversion_id, destination, 1, 0, 'due', received_at, 0, received_at
+      from told, unnest(%(destinations)s::text[]) as destination
 ), wanted as materialized (
     select session_row, jsonb_agg(image order by conversion_id) as images
       from told

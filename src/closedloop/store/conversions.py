@@ -1,6 +1,6 @@
 """The ledger of conversions: what is recorded in one batch, and what a known one becomes when told again."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -147,8 +147,9 @@ def search_of(conversion: Conversion) -> Search:
 class Ledger:
     """The statements over `closedloop.conversion`, written for one shape of public.user_analytics."""
 
-    def __init__(self, table: SessionTable) -> None:
+    def __init__(self, table: SessionTable, destinations: Mapping[str, Sequence[str]] = {}) -> None:
         self.table = table
+        self.destinations = destinations
         self.append_statement = load_statement("append", table)
         self.record_statement = self.append_statement.replace(fill("$fits", table), b"false").replace(
             b"locked.session_row is not null as imaged", b"false as imaged"
@@ -179,6 +180,7 @@ class Ledger:
                     "site": site,
                     "items": _encode([told_row(conversion) for conversion in conversions]).decode(),
                     "webhooks": inbox_json(webhooks),
+                    "destinations": list(self.destinations.get(site, ())),
                 },
             )
             return {row.conversion_id: row for row in await cursor.fetchall()}
@@ -275,6 +277,15 @@ async def free_key(conn: AsyncConnection[Any], site: str, known: Known) -> None:
     await conn.execute(_FREE_KEY, {"site": site, "conversion_id": known.conversion_id})
 
 
+# Every change of a conversion is told to every destination that has a delivery of it.
+_TELL_AGAIN = """
+    update closedloop.delivery
+       set wanted = wanted + 1, due_at = least(due_at, %(now)s),
+           state = case when state in ('done', 'parked') then 'due' else state end,
+           attempt = case when state in ('done', 'parked') then 0 else attempt end
+     where site = %(site)s and conversion_id = %(conversion_id)s
+"""
+
 _REVISE = """
     update closedloop.conversion
        set value = %(value)s, currency = %(currency)s, revision = revision + 1, told_at = %(told_at)s
@@ -296,6 +307,12 @@ async def revise(
             "told_at": conversion.received_at,
         },
     )
+    await tell_again(conn, site, known.conversion_id, conversion.received_at)
+
+
+async def tell_again(conn: AsyncConnection[Any], site: str, conversion_id: UUID, now: datetime) -> None:
+    """Let every destination of a conversion be told of its present state; in its caller's transaction."""
+    await conn.execute(_TELL_AGAIN, {"site": site, "conversion_id": conversion_id, "now": now})
 
 
 _CONFIRM = """

@@ -15,10 +15,10 @@ _READ = """
 
 _LOCK = """
     insert into closedloop.crm_token (site, crm, sealed, expires_at)
-    values (%(site)s, %(crm)s, '', '-infinity')
+    values (%(site)s, %(crm)s, '', '2000-01-01Z')
     on conflict (site, crm) do update
        set sealed = crm_token.sealed
-    returning sealed, case when expires_at = '-infinity' then '2000-01-01Z' else expires_at end as expires_at
+    returning sealed, expires_at
 """
 
 _PUT = """
@@ -44,7 +44,10 @@ async def read_token(conn: AsyncConnection[Any], site: str, crm: str) -> SealedT
 
 
 async def lock_token(conn: AsyncConnection[Any], site: str, crm: str) -> SealedToken:
-    """Return the present pair, locked until the caller's transaction ends: only its holder may refresh."""
+    """Return the present pair, locked until the caller's transaction ends: only its holder may refresh.
+
+    Before the first pair there is one that is empty and expired.
+    """
     async with conn.cursor(row_factory=class_row(SealedToken)) as cursor:
         await cursor.execute(_LOCK, {"site": site, "crm": crm})
         found = await cursor.fetchone()

@@ -16,7 +16,7 @@ from psycopg.rows import scalar_row
 from closedloop.domain.conversion import Conversion, DedupKey, dedup_key
 from closedloop.domain.money import decimal_text
 from closedloop.errors import DatabaseConflictError
-from closedloop.store.conversions import Known, Recorded, lock_known
+from closedloop.store.conversions import Known, Recorded, lock_known, tell_again
 from closedloop.store.journal import Because, note
 from closedloop.store.settle import Settled, Settler
 
@@ -112,6 +112,7 @@ class Restater:
                 **msgspec.structs.asdict(wanted),
             },
         )
+        await tell_again(conn, site, known.conversion_id, because.received_at)
         for kind in kinds:
             await note(conn, site, known.conversion_id, because, kind, detail(known, wanted, kind, reason))
         return kinds[0]

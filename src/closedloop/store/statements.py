@@ -1,10 +1,11 @@
 """All statements that depend on the shape of public.user_analytics, written once the shape is known."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from closedloop.errors import DatabaseAwayError
 from closedloop.store.conversions import Ledger
+from closedloop.store.deliveries import Deliveries
 from closedloop.store.hits import Hits
 from closedloop.store.images import Images
 from closedloop.store.latest import Arrivals
@@ -19,9 +20,15 @@ from closedloop.store.waiting import Waiting
 class Statements:
     """The statements for one shape of the table."""
 
-    def __init__(self, table: SessionTable, windows: Mapping[str, timedelta]) -> None:
+    def __init__(
+        self,
+        table: SessionTable,
+        windows: Mapping[str, timedelta],
+        destinations: Mapping[str, Sequence[str]] = {},
+    ) -> None:
         self.table = table
-        self.ledger = Ledger(table)
+        self.ledger = Ledger(table, destinations)
+        self.deliveries = Deliveries(table)
         self.images = Images(table)
         self.waiting = Waiting(table)
         self.hits = Hits(table)
@@ -35,14 +42,17 @@ class Statements:
 class Shape:
     """Holds the statements of this process; empty until the database was seen for the first time."""
 
-    def __init__(self, windows: Mapping[str, timedelta]) -> None:
+    def __init__(
+        self, windows: Mapping[str, timedelta], destinations: Mapping[str, Sequence[str]] = {}
+    ) -> None:
         self.windows = windows
+        self.destinations = destinations
         self.known: Statements | None = None
 
     def learn(self, table: SessionTable) -> None:
         """Write the statements for this shape, if it is not the one that is known."""
         if self.known is None or self.known.table != table:
-            self.known = Statements(table, self.windows)
+            self.known = Statements(table, self.windows, self.destinations)
 
     def current(self) -> Statements:
         """Return the statements. Raises DatabaseAwayError while the database was never seen."""

@@ -73,6 +73,11 @@ _MATCH = """
         select distinct %(site)s, pair ->> 'kind', pair ->> 'value', %(session_row)s, %(now)s::timestamptz
           from matched, jsonb_array_elements(identifiers) as pair
         on conflict do nothing
+    ), told_again as (
+        update closedloop.delivery
+           set wanted = wanted + 1, due_at = least(due_at, %(now)s::timestamptz),
+               state = case when state in ('done', 'parked') then 'due' else state end
+         where site = %(site)s and conversion_id in (select conversion_id from matched)
     ), noted as (
         insert into closedloop.journal (site, conversion_id, at, kind, webhook_id, detail)
         select %(site)s, conversion_id, %(now)s, 'matched', %(webhook_id)s,

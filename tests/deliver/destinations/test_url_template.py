@@ -12,6 +12,7 @@ from closedloop.deliver.destinations.url_template import MEANINGS, UrlTemplate, 
 from closedloop.domain.delivery import Outcome, Sale, Skipped
 from closedloop.domain.exchange import HttpReply, HttpRequest
 from fix_destinations import NOW, SALES, batch, sale, told
+from fix_tools import REPOSITORY
 
 TEMPLATE = UrlTemplate()
 URL = "https://cpa.example/postback"
@@ -38,7 +39,8 @@ JSON_POST = UrlTemplateSettings(
 
 def settings(**more: Any) -> UrlTemplateSettings:  # noqa: ANN401 - any field
     """Return settings with an address."""
-    return UrlTemplateSettings(**{"url": URL, **more})
+    told: dict[str, Any] = {"url": URL, **more}
+    return UrlTemplateSettings(**told)
 
 
 def encoded(one: Sale, of: UrlTemplateSettings) -> HttpRequest:
@@ -294,6 +296,14 @@ def test_every_outcome_but_a_question_may_be_said() -> None:
     """Nobody can be asked behind a postback."""
     assert set(Outcome) - set(MEANINGS) == {Outcome.ACCEPTED_PENDING, Outcome.PARTIAL, Outcome.REAUTH}
     assert mistakes(answers=dict.fromkeys(("200",), MEANINGS[0])) == []
+
+
+def test_guide_names_every_setting() -> None:
+    """A setting that nobody knows of is not there."""
+    guide = (REPOSITORY / "docs" / "ru" / "postback.md").read_text(encoding="utf-8")
+
+    assert [name for name in UrlTemplateSettings.__struct_fields__ if f"`{name}`" not in guide] == []
+    assert [meaning for meaning in MEANINGS if f"`{meaning}`" not in guide] == []
 
 
 @given(SALES)

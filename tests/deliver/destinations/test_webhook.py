@@ -13,7 +13,7 @@ from standardwebhooks import Webhook as Oracle
 from standardwebhooks import WebhookVerificationError
 
 from closedloop.deliver.base import Batch
-from closedloop.deliver.destinations.webhook import Webhook, WebhookSettings, message_id
+from closedloop.deliver.destinations.webhook import Webhook, WebhookData, WebhookSettings, message_id
 from closedloop.domain.delivery import Outcome, Sale, Skipped
 from closedloop.domain.exchange import HttpReply, HttpRequest
 from fix_destinations import EMAIL, NOW, PHONE, SALES, SECRET, batch, sale, told
@@ -64,6 +64,15 @@ def test_changed_body_is_not_verified() -> None:
 
     with pytest.raises(WebhookVerificationError):
         Oracle(SECRET).verify(request.body.replace(b"12000", b"92000"), dict(request.headers))
+
+
+def test_reference_and_guide_name_every_field() -> None:
+    """A field that nobody knows of is not there."""
+    page = (REPOSITORY / "docs" / "reference" / "webhook.md").read_text()
+    guide = (REPOSITORY / "docs" / "ru" / "webhook.md").read_text()
+
+    assert [name for name in WebhookData.__struct_fields__ if f"| `{name}` |" not in page] == []
+    assert [name for name in WebhookSettings.__struct_fields__ if f"| `{name}` |" not in guide] == []
 
 
 @given(SALES, st.integers(0, 2**32))

@@ -11,8 +11,11 @@ import pytest
 from closedloop import __version__
 from closedloop.domain.conversion import DEFAULT_GOAL
 from closedloop.domain.ids import CLICK_IDS, MESSENGER_CODE
+from closedloop.domain.reconcile import Comparison, Difference
 from closedloop.edge.http.answers import ANSWERS
 from closedloop.edge.http.openapi import DESCRIPTION, HOOK_ANSWERS, KEYS, PATH
+from closedloop.edge.http.reconcile import PATH as RECONCILE_PATH
+from closedloop.edge.http.reconcile import STATUSES
 from closedloop.errors import (
     CallerError,
     DatabaseAwayError,
@@ -58,7 +61,7 @@ def test_served_description_is_valid_openapi(served: dict[str, Any]) -> None:
 
 def test_every_address_of_the_hook_is_described(served: dict[str, Any]) -> None:
     """What is missing here does not exist for whoever reads only this."""
-    assert set(served["paths"]) == {HOOK, "/healthz", "/readyz", "/metrics", PATH}
+    assert set(served["paths"]) == {HOOK, RECONCILE_PATH, "/healthz", "/readyz", "/metrics", PATH}
     assert {"post", "get", "head", "options"} < set(served["paths"][HOOK])
 
 
@@ -127,6 +130,29 @@ def test_every_status_that_is_answered_is_described() -> None:
 
     answered = {str(answer(one).status) for kind, answer in ANSWERS for one in errors if type(one) is kind}
     assert answered | {"200", "404", "429", "500"} == set(HOOK_ANSWERS)
+
+
+def test_comparison_is_described_as_it_is_answered(served: dict[str, Any]) -> None:
+    """Whoever generates a client from it reads every difference without looking at ours."""
+    operation = served["paths"][RECONCILE_PATH]["get"]
+    schemas = served["components"]["schemas"]
+
+    assert {one["name"]: one.get("required", False) for one in operation["parameters"]} == {
+        "from": True,
+        "to": True,
+        "crm": False,
+    }
+    assert set(operation["responses"]) == {"200", "401", *(str(status) for _, status in STATUSES)}
+    assert set(schemas["Comparison"]["properties"]) == set(Comparison.__struct_fields__)
+    assert set(schemas["Difference"]["properties"]) == set(Difference.__struct_fields__)
+    assert schemas["Difference"]["required"] == list(Difference.__struct_fields__)
+
+
+def test_key_of_the_comparison_is_never_in_the_address(served: dict[str, Any]) -> None:
+    """It is asked for by programs, which can set headers; addresses end up in logs."""
+    ways = {name for one in served["paths"][RECONCILE_PATH]["get"]["security"] for name in one}
+
+    assert ways == {"webhookKey", "bearer", "apikey", "basic"}
 
 
 def test_examples_of_the_keys_are_accepted_by_their_own_schemas() -> None:

@@ -105,7 +105,7 @@ def examine(wanted: Wanted) -> Iterator[Check]:
         yield Check(check="database", state=FAIL, seen=str(error), mend=mend)
         yield from not_checked("database", (*OF_SERVER, *OF_SCHEMA))
         return
-    yield from crm_checks(wanted.config, wanted.data_dir)
+    yield from crm_checks(settings, wanted.config, wanted.data_dir)
 
 
 def not_checked(reason: str, names: Sequence[str]) -> Iterator[Check]:

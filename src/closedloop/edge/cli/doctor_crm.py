@@ -7,11 +7,15 @@ from pathlib import Path
 from closedloop.edge.cli.crm_process import crm_process
 from closedloop.edge.cli.doctor_check import FAIL, OK, WARN, Check
 from closedloop.errors import ClosedloopError, CrmAwayError
-from closedloop.stages.crms import Crm
+from closedloop.settings import Config
+from closedloop.stages.crms import Crm, address_of
 
 
-def crm_checks(config: Path | None, data_dir: Path | None) -> Iterator[Check]:
+def crm_checks(settings: Config, config: Path | None, data_dir: Path | None) -> Iterator[Check]:
     """Yield what was seen of every CRM that can be asked; nothing where none is configured."""
+    told = [one for site in settings.sites.values() for one in (site.bitrix24, site.amocrm)]
+    if not any(one is not None and address_of(one) is not None for one in told):
+        return
     try:
         yield from asyncio.run(look_at_all(config, data_dir))
     except ClosedloopError as error:
@@ -42,7 +46,7 @@ async def look_at(crm: Crm) -> list[Check]:
         Check(
             check=f"{name}: {one.name}",
             state=OK if one.is_ok else FAIL,
-            seen="in order" if one.is_ok else one.sentence,
+            seen=one.sentence,
             mend="" if one.is_ok else "do what it says, and run this again",
         )
         for one in seen

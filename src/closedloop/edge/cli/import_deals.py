@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -59,7 +60,7 @@ def run(wanted: Wanted) -> int:
     console = Console(
         file=sys.stderr if wanted.as_json else sys.stdout, highlight=False, markup=False, soft_wrap=True
     )
-    set_up_logs(pretty=sys.stderr.isatty(), quiet=True)
+    set_up_logs(pretty=sys.stderr.isatty(), least=logging.WARNING)
     table = open_table(wanted.file)
     with database_of(wanted.config, wanted.data_dir) as (settings, conninfo):
         if wanted.site not in settings.sites:

@@ -212,15 +212,15 @@ def inspect(source: str, file: Path, config: Path | None) -> None:
 @data_dir
 @config
 @as_json
-def sweep(since: str | None, **told: Any) -> None:  # noqa: ANN401 - the options above
+def sweep(**told: Any) -> None:  # noqa: ANN401 - the options above
     """Read now what a CRM has not told; the server does it by itself at intervals.
 
     \b
     Example: closedloop sweep --since 2026-11-01
     """  # noqa: D301 - \b is click's own mark
-    from closedloop.edge.cli.sweep import Wanted, day, run
+    from closedloop.edge.cli.sweep import Wanted, run
 
-    raise SystemExit(run(Wanted(since=None if since is None else day(since), **told)))
+    raise SystemExit(run(Wanted(**told)))
 
 
 @app.command()
@@ -256,6 +256,42 @@ def replay(**told: Any) -> None:  # noqa: ANN401 - the options above
     Example: closedloop replay --dry-run
     """  # noqa: D301 - \b is click's own mark
     from closedloop.edge.cli.replay import Wanted, run
+
+    raise SystemExit(run(Wanted(**told)))
+
+
+@app.command()
+@click.argument("deal")
+@site
+@data_dir
+@config
+@as_json
+def why(**told: Any) -> None:  # noqa: ANN401 - the options above
+    """Tell the story of one deal: what came in, what it found, what was sent, what happens next.
+
+    \b
+    Example: closedloop why 662
+    """  # noqa: D301 - \b is click's own mark
+    from closedloop.edge.cli.why import Wanted, run
+
+    raise SystemExit(run(Wanted(**told)))
+
+
+@app.command()
+@site
+@click.option("--destination", help="Only to this destination.")
+@click.option("--state", help="Only in this state, or with this outcome, such as parked or expired.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many.")
+@data_dir
+@config
+@as_json
+def deliveries(**told: Any) -> None:  # noqa: ANN401 - the options above
+    """List what was told to which destination, what waits, and what was refused.
+
+    \b
+    Example: closedloop deliveries --state parked
+    """  # noqa: D301 - \b is click's own mark
+    from closedloop.edge.cli.deliveries import Wanted, run
 
     raise SystemExit(run(Wanted(**told)))
 

@@ -6,12 +6,9 @@ from datetime import datetime
 from pathlib import Path
 
 import msgspec
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from closedloop.domain.reconcile import WRONG, Comparison, period
-from closedloop.edge.cli.crm_process import asked_crms, crm_process
+from closedloop.domain.reconcile import WRONG, Comparison, Difference, period
+from closedloop.edge.cli.crm_process import crm_process, print_table, progress_bar
 from closedloop.stages.crms import Crm
 from closedloop.stages.reconcile import Reconciler
 
@@ -49,33 +46,35 @@ def run(wanted: Wanted) -> int:
 async def compare_all(wanted: Wanted) -> dict[str, Comparison]:
     """Return the comparison with every CRM that is meant, by its name."""
     async with crm_process(wanted.config, wanted.data_dir) as (settings, process):
-        crms = asked_crms(process, wanted.site, wanted.crm)
+        crms = process.crms.asked(wanted.site, wanted.crm)
         start, end = period(wanted.start, wanted.end, settings.sites[wanted.site].zone)
         return {crm.name: await compare_one(crm, start, end, quiet=wanted.as_json) for crm in crms}
 
 
 async def compare_one(crm: Crm, start: datetime, end: datetime, *, quiet: bool) -> Comparison:
     """Return the comparison with one CRM, with a bar on standard error."""
-    assert crm.client is not None  # noqa: S101 - `asked_crms` gives no other
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bars:
-        bar = bars.add_task(crm.name, total=None)
-        return await Reconciler(crm.book, crm.client).compare(
-            start, end, lambda seen, total: bars.update(bar, completed=seen, total=total)
-        )
+    assert crm.client is not None  # noqa: S101 - `asked` gives no other
+    with progress_bar(crm.name, quiet=quiet) as progress:
+        return await Reconciler(crm.book, crm.client).compare(start, end, progress)
 
 
 def show(name: str, comparison: Comparison) -> None:
-    """Print one comparison: the verdict first, then the deals."""
-    console = Console()
+    """Print one comparison: the verdict first, then the deals, what is wrong before what has no session."""
     wrong = sum(one.kind in WRONG for one in comparison.differences)
-    verdict = "[green]nothing is missing[/]" if comparison.is_complete else f"[red]{wrong} differ[/]"
-    console.print(
-        f"{name}: {comparison.in_crm} goals reached there, {comparison.here} of them here; {verdict}."
+    verdict = "nothing is missing" if comparison.is_complete else f"{wrong} differ{'s' if wrong == 1 else ''}"
+    sys.stdout.write(
+        f"{name}: {comparison.in_crm} reached there, {comparison.here} of them here; {verdict}.\n"
     )
-    if not comparison.differences:
-        return
-    table = Table("deal", "goal", "what", "in the CRM", "here", "why")
-    for one in sorted(comparison.differences, key=lambda one: (one.kind not in WRONG, one.kind, one.deal_id)):
-        table.add_row(one.deal_id, one.goal, WORDS[one.kind], one.in_crm or "-", one.here or "-", one.why)
-    console.print(table)
+    if comparison.differences:
+        print_table(
+            ("deal", "goal", "what", "in the CRM", "here", "why"),
+            [
+                (one.deal_id, one.goal, WORDS[one.kind], one.in_crm or "-", one.here or "-", one.why)
+                for one in sorted(comparison.differences, key=place)
+            ],
+        )
+
+
+def place(one: Difference) -> tuple[bool, str, int, str]:
+    """Return by what differences are sorted: ids that are numbers by their size."""
+    return one.kind not in WRONG, one.kind, len(one.deal_id), one.deal_id

@@ -3,25 +3,24 @@
 import asyncio
 import json
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from closedloop.edge.cli.crm_process import asked_crms, crm_process
+from closedloop.domain.moment import read_day, start_of
+from closedloop.edge.cli.crm_process import crm_process, progress_bar
 from closedloop.stages import clock
 from closedloop.stages.crms import Crm
-from closedloop.stages.sweep import SEEN_WITHIN, Sweeper
+from closedloop.stages.sweep import FOR_EVER, SEEN_WITHIN, Sweeper
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """What `sweep` is asked for; without `since` it goes on from the last sweep."""
+    """What `sweep` is asked for; `since` is a day of the site, None goes on from the last sweep."""
 
     site: str = "default"
     crm: str | None = None
-    since: datetime | None = None
+    since: str | None = None
     all_deals: bool = False
     config: Path | None = None
     data_dir: Path | None = None
@@ -52,25 +51,24 @@ def run(wanted: Wanted) -> int:
 
 async def sweep_all(wanted: Wanted) -> list[Swept]:
     """Sweep every CRM that is meant, one after the other."""
-    async with crm_process(wanted.config, wanted.data_dir) as (_, process):
-        return [await sweep_one(wanted, crm) for crm in asked_crms(process, wanted.site, wanted.crm)]
+    async with crm_process(wanted.config, wanted.data_dir) as (settings, process):
+        crms = process.crms.asked(wanted.site, wanted.crm)
+        since = None
+        if wanted.since is not None:
+            since = start_of(read_day(wanted.since, key="since"), settings.sites[wanted.site].zone)
+        return [await sweep_one(wanted, crm, since) for crm in crms]
 
 
-async def sweep_one(wanted: Wanted, crm: Crm) -> Swept:
+async def sweep_one(wanted: Wanted, crm: Crm, since: datetime | None) -> Swept:
     """Sweep one CRM with a bar on standard error."""
-    assert crm.client is not None  # noqa: S101 - `asked_crms` gives no other
+    assert crm.client is not None  # noqa: S101 - `asked` gives no other
     sweeper = Sweeper(crm.book, crm.client, crm.every)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=wanted.as_json) as bars:
-        bar = bars.add_task(crm.name, total=None)
-        deals = await sweeper.sweep(
-            lambda seen, total: bars.update(bar, completed=seen, total=total), since=wanted.since
-        )
+    with progress_bar(crm.name, quiet=wanted.as_json) as progress:
         now = clock.now()
-        checked = await sweeper.look_for_deletions(now if wanted.all_deals else now - SEEN_WITHIN)
+        deals = await sweeper.catch_up(progress, since)
+    with progress_bar(f"{crm.name}, older deals", quiet=wanted.as_json) as progress:
+        if wanted.all_deals:
+            checked = await sweeper.look_for_deletions(now, progress, FOR_EVER)
+        else:
+            checked = await sweeper.look_for_deletions(now - SEEN_WITHIN, progress)
     return Swept(site=wanted.site, crm=crm.name, deals=deals, checked=checked)
-
-
-def day(text: str) -> datetime:
-    """Return the beginning of a day in UTC, written `2026-11-01`, less the hours that a zone may be ahead."""
-    return datetime.fromisoformat(text).replace(tzinfo=UTC) - timedelta(hours=14)

@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 description of what answers here, built once; of the hook it says what the contract has."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from litestar import MediaType, Response, get
@@ -9,11 +9,14 @@ from litestar import MediaType, Response, get
 from closedloop import __version__
 from closedloop.domain.conversion import DEFAULT_GOAL
 from closedloop.domain.ids import CLICK_IDS, MAX_CLICK_ID, MAX_DIGITS, MESSENGER_CODE
+from closedloop.domain.reconcile import Kind
 from closedloop.edge.http.answers import NOT_FOUND
 from closedloop.edge.http.hook import PATH as HOOK_PATH
+from closedloop.edge.http.reconcile import PATH as RECONCILE_PATH
 from closedloop.errors import MissingIdError
 from closedloop.parse.bodies import MAX_BYTES, MAX_ITEMS
 from closedloop.parse.fields import MAX_TEXT
+from closedloop.parse.registry import CRMS
 
 PATH = "/api/v1/openapi.json"
 
@@ -122,7 +125,45 @@ UNMATCHED: Part = {
     "properties": {"success": {"const": False}, "error": {"const": NOT_FOUND.decode()}},
     "additionalProperties": False,
 }
+
+
+def whole(properties: Mapping[str, Part]) -> Part:
+    """Return the schema of an object that always has all of its properties, and no other."""
+    return {
+        "type": "object",
+        "required": list(properties),
+        "properties": properties,
+        "additionalProperties": False,
+    }
+
+
+MONEY: Part = {"type": ["string", "null"], "examples": ["5000 RUB", "4500.50 RUB"]}
+COMPARED: Mapping[str, Part] = {
+    "Comparison": whole(
+        {
+            "in_crm": {"type": "integer", "minimum": 0, "description": "Goals reached there."},
+            "here": {"type": "integer", "minimum": 0, "description": "How many of these are here."},
+            "differences": {"type": "array", "items": {"$ref": "#/components/schemas/Difference"}},
+        }
+    ),
+    "Difference": whole(
+        {
+            "kind": {
+                "enum": list(get_args(Kind)),
+                "description": "missing: reached in the CRM and not here; extra: here and not there; value: "
+                "of different sums; no_session: on both sides, its visitor is not known.",
+            },
+            "deal_id": {"type": "string"},
+            "goal": {"type": "string"},
+            "in_crm": MONEY,
+            "here": MONEY,
+            "why": {"type": "string", "description": "A sentence, with what to do."},
+        }
+    ),
+}
+
 SCHEMAS: Mapping[str, Part] = {
+    **COMPARED,
     "Conversion": {
         "type": "object",
         "properties": KEYS,
@@ -243,6 +284,37 @@ def probe(operation: str, summary: str, responses: Mapping[str, Part]) -> Part:
     return {"get": {"operationId": operation, "summary": summary, "security": [], "responses": responses}}
 
 
+def asked_day(name: str, description: str) -> Part:
+    """Return the parameter of a day."""
+    schema = {"type": "string", "format": "date", "examples": ["2026-11-01"]}
+    return {"name": name, "in": "query", "required": True, "schema": schema, "description": description}
+
+
+RECONCILE: Part = {
+    "operationId": "reconcile",
+    "summary": "Compare the CRM's deals of a period with ours. Nothing is changed; every deal that changed "
+    "since the period began is asked for, which takes its time.",
+    "security": [{name: list[str]()} for name in ("webhookKey", "bearer", "apikey", "basic")],
+    "parameters": [
+        asked_day("from", "The first day, in the site's time zone."),
+        asked_day("to", "The last day."),
+        {"name": "crm", "in": "query", "schema": {"enum": list(CRMS)}, "description": "Only this CRM."},
+    ],
+    "responses": {
+        "200": answer(
+            "One comparison for each CRM, by its name.",
+            {"application/json": {"type": "object", "additionalProperties": ref("Comparison")}},
+        ),
+        "400": error("A day is missing or is none."),
+        "401": error("No credential in a header is a key of a site.", "WWW-Authenticate"),
+        "404": error("No CRM of the site can be asked; the sentence says what to configure."),
+        "500": error("A fault of ours."),
+        "502": error("The CRM refuses us until its owner acts; the sentence says how."),
+        "503": error("The CRM or the database is away.", "Retry-After"),
+    },
+}
+
+
 def status_of(*words: str) -> Part:
     """Return the schema of the two health checks."""
     return {
@@ -275,6 +347,7 @@ PATHS: Mapping[str, Part] = {
             "responses": {"200": answer("Any origin may send.", {"text/plain": {"const": "ok"}})},
         },
     },
+    RECONCILE_PATH: {"get": RECONCILE},
     "/healthz": probe(
         "isAlive",
         "Whether the process lives.",
