@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from closedloop.deliver.base import Batch, Destination
 from closedloop.deliver.destinations.metrica_orders import HEADER, MetricaOrders, MetricaOrdersSettings
-from closedloop.domain.delivery import Outcome, Sale, Skipped, Verdict, deadline
-from closedloop.domain.exchange import HttpReply
+from closedloop.deliver.fields import fields_of, read_settings
+from closedloop.domain.delivery import Sale, Skipped, deadline
+from closedloop.errors import ConfigError
 from fix_destinations import NOW
-from fix_metrica import BATCH_ID, YM_UID, batch, reply, sale, told
+from fix_metrica import BATCH_ID, YM_UID, batch, sale, told
 from platforms.uploaded import read_parts
 
 ORDERS: Destination = MetricaOrders()
@@ -27,7 +28,6 @@ SETTINGS = MetricaOrdersSettings(
     token="y0_secret",  # noqa: S106 - invented
     goals={"qualified": "good_lead", "deal_lost": "CANCELLED"},
 )
-PASSED = {"uploading_id": "a1b2c3", "api_validation_status": "PASSED", "elements_count": 1}
 
 
 def compiled(**more: Any) -> Sale:  # noqa: ANN401 - any field of a sale
@@ -55,22 +55,6 @@ def row_of(**more: Any) -> dict[str, str]:  # noqa: ANN401 - any field of a sale
     """Return the row of one sale."""
     (row,) = file_of(batch(compiled(**more)))
     return row
-
-
-def decoded(answer: HttpReply, sales: int = 1) -> Verdict:
-    """Return the verdict for every sale of a batch."""
-    sent = batch(*(sale(deal_id=str(number)) for number in range(sales)))
-    first, *others = ORDERS.decode(sent, answer, SETTINGS)
-    assert others == [first] * (sales - 1)
-    return first
-
-
-def learned(answer: HttpReply, sales: int = 1) -> Verdict:
-    """Return what is learned for every sale of a batch whose upload is a1b2c3."""
-    sent = batch(*(sale(deal_id=str(number)) for number in range(sales)))
-    first, *others = ORDERS.learn(sent, "a1b2c3", answer, SETTINGS)
-    assert others == [first] * (sales - 1)
-    return first
 
 
 def test_upload_replaces_whole_orders() -> None:
@@ -226,6 +210,17 @@ def test_moments_are_in_the_zone_of_the_counter(at: datetime, zone: str) -> None
     assert shown == at.astimezone(ZoneInfo(zone)).replace(tzinfo=None, microsecond=0)
 
 
+def test_zone_that_is_none_is_refused() -> None:
+    """At the start, and not at the first sale."""
+    told = {"counter": 1, "token": "t", "timezone": "Europe/Moskow"}
+
+    with pytest.raises(ConfigError) as caught:
+        read_settings(MetricaOrdersSettings, told)
+
+    mistake = "timezone is no time zone: 'Europe/Moskow'; did you mean 'Europe/Moscow'?"
+    assert caught.value.mistakes == [mistake]
+
+
 SALES = st.builds(
     sale,
     deal_id=st.none() | st.sampled_from(["1", "2", " 1", "\n"]) | st.text(max_size=5),
@@ -259,14 +254,6 @@ def test_rows_keep_ids_and_sums_to_the_digit(sales: list[Sale]) -> None:
         assert Decimal(row["revenue"]) in {one.value for one in sales}
 
 
-@given(st.lists(SALES, min_size=1, max_size=8))
-def test_every_sale_has_a_verdict(sales: list[Sale]) -> None:
-    """Also one whose row gave way to a newer state of its order."""
-    verdicts = ORDERS.decode(batch(*sales), HttpReply(status=0), SETTINGS)
-
-    assert [one.outcome for one in verdicts] == [Outcome.UNKNOWN_OUTCOME] * len(sales)
-
-
 def test_newest_state_of_an_order_is_the_one_that_goes() -> None:
     """If ever two come together, the payment counts."""
     created = sale(goal="deal_created", occurred_at=NOW)
@@ -284,47 +271,6 @@ def test_same_batch_gives_the_same_bytes() -> None:
     assert ORDERS.encode(sent, SETTINGS, NOW) == ORDERS.encode(sent, SETTINGS, NOW + timedelta(hours=5))
 
 
-def test_accepted_file_is_pending_until_the_list_says_so() -> None:
-    """The first answer of a file that fails later is a success too."""
-    first = decoded(reply(uploading=PASSED), sales=3)
-    later = learned(reply(uploadings=[{"uploading_id": "other"}, PASSED]), sales=3)
-
-    assert (first.outcome, first.reference) == (Outcome.ACCEPTED_PENDING, "a1b2c3")
-    assert (later.outcome, later.reason) == (Outcome.CONFIRMED, "Metrica took the file (PASSED, 1 rows)")
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        reply(uploadings=[]),
-        reply(uploadings=[{**PASSED, "api_validation_status": ""}]),
-        reply(uploadings=[{"uploading_id": "a1b2c3"}]),
-        reply(uploadings="none"),
-        reply(503, errors=[{"error_type": "backend_error"}]),
-        reply(429, errors=[{"error_type": "quota_requests_by_uid"}]),
-        reply(403, errors=[{"error_type": "invalid_token"}]),
-        reply(400, errors=[{"error_type": "invalid_parameter"}]),
-        HttpReply(status=0),
-        HttpReply(status=200, body=b"<html>"),
-    ],
-)
-def test_what_was_not_learned_is_still_pending(answer: HttpReply) -> None:
-    """A question that failed says nothing of the upload: it must neither end nor go again."""
-    found = learned(answer)
-
-    assert (found.outcome, found.reference) == (Outcome.ACCEPTED_PENDING, "a1b2c3")
-
-
-def test_refused_file_goes_again_in_smaller_ones() -> None:
-    """One bad row must not hold a thousand good ones; alone it is set aside with the reason."""
-    failed = {**PASSED, "api_validation_status": "FAILED"}
-
-    assert decoded(reply(uploading=failed), sales=2).outcome is Outcome.RETRY_LATER
-    assert learned(reply(uploadings=[failed]), sales=2).outcome is Outcome.RETRY_LATER
-    assert learned(reply(uploadings=[failed])).outcome is Outcome.REJECT_RECORD
-    assert "FAILED" in learned(reply(uploadings=[failed])).reason
-
-
 def test_orders_of_a_refused_file_part_until_each_is_alone() -> None:
     """Halved each time, by the order alone: all states of one stay together."""
     orders = [str(number) for number in range(64)]
@@ -337,47 +283,6 @@ def test_orders_of_a_refused_file_part_until_each_is_alone() -> None:
     assert compiled(attempt=3).door == compiled(attempt=3, revision=2, told=told()).door
 
 
-@pytest.mark.parametrize(
-    ("answer", "outcome"),
-    [
-        (reply(403, errors=[{"error_type": "invalid_token"}]), Outcome.REAUTH),
-        (reply(403, errors=[{"error_type": "access_denied"}]), Outcome.CONFIG_BLOCKED),
-        (reply(400, errors=[{"error_type": "invalid_uploading"}]), Outcome.REJECT_RECORD),
-        (reply(429, errors=[{"error_type": "quota_parallel_requests"}]), Outcome.THROTTLED),
-        (reply(503, errors=[{"error_type": "backend_error"}]), Outcome.RETRY_LATER),
-        (reply(200, errors=[{"error_type": "backend_error"}]), Outcome.RETRY_LATER),
-        (HttpReply(status=504, body=b"<html>"), Outcome.UNKNOWN_OUTCOME),
-        (HttpReply(status=200, body=b"<html>"), Outcome.UNKNOWN_OUTCOME),
-        (HttpReply(status=200, body=b'{"uploading":{"uplo'), Outcome.UNKNOWN_OUTCOME),
-        (reply(200, success=True), Outcome.UNKNOWN_OUTCOME),
-        (HttpReply(status=0, sent=True), Outcome.UNKNOWN_OUTCOME),
-        (HttpReply(status=0, sent=False), Outcome.RETRY_LATER),
-    ],
-)
-def test_answer_to_an_upload_is_one_outcome(answer: HttpReply, outcome: Outcome) -> None:
-    """An unknown one goes again all the same, since rows replace each other."""
-    assert decoded(answer).outcome is outcome
-
-
-@given(st.integers(0, 999), st.binary() | st.sampled_from([b'{"uploading":5}', b'{"uploadings":[5,{}]}']))
-def test_no_answer_stops_the_worker(status: int, body: bytes) -> None:
-    """Each sale has its verdict, whatever came."""
-    answer = HttpReply(status=status, body=body)
-
-    assert decoded(answer, sales=2).reason
-    assert learned(answer, sales=2).outcome is Outcome.ACCEPTED_PENDING
-    assert ORDERS.judge(answer, SETTINGS).reason
-
-
-def test_question_is_for_the_latest_uploads() -> None:
-    """There is no question for one; after a lost answer none is needed."""
-    request = ORDERS.ask(batch(), "a1b2c3", SETTINGS)
-
-    assert request is not None
-    assert request.url.endswith("/cdp/api/v1/counter/12345678/last_uploadings?limit=1000&source=API")
-    assert ORDERS.ask(batch(), "", SETTINGS) is None
-
-
 def test_terms_are_those_of_the_page() -> None:
     """The first row within 21 days of the visit, changes within 111, less what processing takes."""
     terms = ORDERS.terms(SETTINGS)
@@ -388,6 +293,14 @@ def test_terms_are_those_of_the_page() -> None:
     assert deadline(sale(visited_at=visited, told=told()), terms) == visited + timedelta(days=111) - spare
     assert (terms.repeat_lost_answer, terms.at_once, terms.hold) == (True, 1, timedelta())
     assert (terms.gather, terms.one_state_per_batch) == (timedelta(minutes=10), True)
+
+
+def test_every_setting_says_what_it_is() -> None:
+    """Form, check and reference are made from nothing else."""
+    fields = fields_of(MetricaOrdersSettings)
+
+    assert all(field.title and field.help and field.examples for field in fields)
+    assert [field.name for field in fields if field.is_secret is not False] == ["token"]
 
 
 def test_order_without_a_deal_has_the_name_of_its_conversion() -> None:

@@ -59,7 +59,7 @@ _ON_THE_WAY = 1
 _UPLOADS = "cdp/api/v1/counter/{counter}/last_uploadings"
 _ORDERS = "cdp/api/v1/counter/{counter}/data/simple_orders"
 _LISTED = 1000
-_MOST_HALVINGS = 10
+_MOST_HALVINGS = 20
 
 
 class MetricaOrdersSettings(msgspec.Struct, frozen=True, kw_only=True):
