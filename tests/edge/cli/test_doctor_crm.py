@@ -121,6 +121,7 @@ def test_right_that_is_lacking_is_named(seen: Seen, bitrix24: Bitrix24) -> None:
         "session field": "warn",
     }
     assert "lacks the permission CRM: tick it" in checks["bitrix24 of default: rights"].seen
+    assert "fields of deals cannot be read" in checks["bitrix24 of default: session field"].seen
 
 
 def test_deals_that_the_user_may_not_see_are_told(seen: Seen, bitrix24: Bitrix24) -> None:
