@@ -9,5 +9,6 @@ pytest_plugins = [
     "fix_ledger",
     "fix_browser",
     "fix_platforms",
+    "fix_deals",
     "fix_deployment",
 ]

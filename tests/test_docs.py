@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from closedloop.config import read_sites
+
 ROOT = Path(__file__).resolve().parent.parent
 PAPERS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("tests/recorded/*.md")])
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -91,6 +93,19 @@ def test_commands_exist(paper: str) -> None:
 
     assert named
     assert {name for name in named if not re.search(rf"^\W*{name}\s", known, re.MULTILINE)} == set()
+
+
+@pytest.mark.parametrize("paper", sorted(ROOT.glob("docs/ru/*.md")), ids=lambda path: path.name)
+def test_settings_of_a_guide_are_accepted(paper: Path, tmp_path: Path) -> None:
+    """Whoever copies settings from a guide is no programmer, and cannot tell our mistake from theirs."""
+    blocks = [
+        code for language, code in CODE.findall(paper.read_text(encoding="utf-8")) if language == "toml"
+    ]
+    names = re.findall(r"env:(\w+)", "".join(blocks))
+
+    for block in blocks:
+        (tmp_path / "closedloop.toml").write_text(block, encoding="utf-8")
+        read_sites(tmp_path / "closedloop.toml", dict.fromkeys(names, "https://portal.example/rest/"))
 
 
 def test_promises_name_tests_that_exist() -> None:

@@ -23,6 +23,7 @@ NO_MIRROR = {
         *("bench_data", "bench_hits", "bench_load", "bench_process"),
         *("bench_progress", "bench_run", "bench_table"),
         *("demo_rows", "demo_server", "demo_story"),
+        *("import_deals", "import_record", "import_rows", "import_show"),
     )
 } | {"src/closedloop/parse/base.py": "it names contracts and has no code"}
 

@@ -5,11 +5,11 @@ import json
 import socket
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
+from yarl import URL
 
 from closedloop.domain.exchange import Reply, Request
 from closedloop.errors import CrmAwayError, OperatorError
@@ -29,11 +29,11 @@ class PublicResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Return the addresses of a name that are public. Raises OSError when none is."""
+        """Return the addresses of a name that are public. Raises OSError, and OperatorError when none is."""
         found = await self.inner.resolve(host, port, family)
         public = [one for one in found if is_public(one["host"])]
         if not public:
-            raise OSError(f"{host} leads into a private network")
+            raise private(host)
         return public
 
     async def close(self) -> None:
@@ -43,8 +43,9 @@ class PublicResolver(AbstractResolver):
 class Outbound:
     """One session of connections for one CRM or platform."""
 
-    def __init__(self, *, private: bool = False) -> None:
+    def __init__(self, *, private: bool = False, total_s: float = TOTAL_S) -> None:
         self.private = private
+        self.total_s = total_s
         self.session: aiohttp.ClientSession | None = None
 
     def opened(self) -> aiohttp.ClientSession:
@@ -53,7 +54,7 @@ class Outbound:
             resolver = None if self.private else PublicResolver()
             self.session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=CONNECTIONS, resolver=resolver),
-                timeout=aiohttp.ClientTimeout(total=TOTAL_S, connect=CONNECT_S),
+                timeout=aiohttp.ClientTimeout(total=self.total_s, connect=CONNECT_S),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
             )
@@ -65,15 +66,17 @@ class Outbound:
         Raises CrmAwayError when there is none, OperatorError for a private address. Errors name the host
         only: the path of a webhook of Bitrix24 is a secret.
         """
-        host = urlsplit(base).hostname or ""
+        url = address_of(base, request.path)
+        # As it is asked for: a host in full-width digits is an address, too.
+        host = url.host or ""
         if not self.private and is_literal(host) and not is_public(host):
-            raise OperatorError(f"{host} is in a private network: set private_address = true if it is meant")
+            raise private(host)
         body = None if request.body is None else json.dumps(request.body, ensure_ascii=False).encode()
         labels = {**headers, **({} if body is None else {"Content-Type": "application/json"})}
         try:
             async with self.opened().request(
                 request.method,
-                f"{base.rstrip('/')}/{request.path}",
+                url,
                 params=list(request.query),
                 data=body,
                 headers=labels,
@@ -81,8 +84,8 @@ class Outbound:
             ) as answer:
                 return Reply(status=answer.status, body=await read_whole(answer))
         except TimeoutError:
-            raise CrmAwayError(f"{host} did not answer within {TOTAL_S} s") from None
-        except (aiohttp.ClientError, OSError) as error:
+            raise CrmAwayError(f"{host} did not answer within {self.total_s:g} s") from None
+        except (aiohttp.ClientError, OSError, UnicodeError) as error:
             raise CrmAwayError(f"{host} cannot be reached: {type(error).__name__}") from None
 
     async def close(self) -> None:
@@ -104,15 +107,30 @@ async def read_whole(answer: Any) -> bytes:  # noqa: ANN401 - aiohttp's response
     return b"".join(chunks)
 
 
-def is_literal(host: str) -> bool:
-    """Return whether a host is an address and no name: the resolver is not asked about these."""
+def address_of(base: str, path: str) -> URL:
+    """Return the address of one call. Raises OperatorError when `base` is none, without showing it."""
     try:
-        ipaddress.ip_address(host)
+        return URL(f"{base.rstrip('/')}/{path}")
     except ValueError:
-        return False
-    return True
+        raise OperatorError("the address of the CRM cannot be read; it begins with https://") from None
+
+
+def private(host: str) -> OperatorError:
+    """Return the refusal of a host in a private network."""
+    return OperatorError(f"{host} is in a private network: set private_address = true if it is meant")
+
+
+def is_literal(host: str) -> bool:
+    """Return whether a host is an address and no name: the resolver is not asked about these.
+
+    `127.1` is one, too: whoever connects reads it as an address.
+    """
+    return ":" in host or host.replace(".", "").isdigit()
 
 
 def is_public(address: str) -> bool:
     """Return whether an address is one of the public internet."""
-    return ipaddress.ip_address(address.partition("%")[0]).is_global
+    try:
+        return ipaddress.ip_address(address.partition("%")[0]).is_global
+    except ValueError:
+        return False

@@ -63,6 +63,12 @@ RESTORED = Counter(
 STAGE_FAILURES = Counter(
     "closedloop_stage_failures", "Rounds of a loop that ended in an error.", ["stage"], registry=REGISTRY
 )
+INBOX = Gauge(
+    "closedloop_inbox",
+    "Webhooks that wait for work, or could not be read.",
+    ["site", "outcome"],
+    registry=REGISTRY,
+)
 CRM_CALLS = Counter(
     "closedloop_crm_calls", "Calls of a CRM's API by what came back.", ["crm", "result"], registry=REGISTRY
 )

@@ -182,15 +182,22 @@ def test_portal_that_is_down_is_asked_until_it_answers(
     wait_until(lambda: bool(goals(tables)), what="the goal")
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        lambda portal: portal.faults.answer(502, "batch"),
-        lambda portal: portal.faults.drop("batch"),
-        lambda portal: portal.faults.drop("batch", done=True),
-    ],
-    ids=["502", "dropped", "answer lost"],
-)
+def bad_gateway(portal: Bitrix24) -> None:
+    """Let the next call be answered by the server before the portal."""
+    portal.faults.answer(502, "batch")
+
+
+def dropped(portal: Bitrix24) -> None:
+    """Let the next call be dropped before it is worked on."""
+    portal.faults.drop("batch")
+
+
+def answer_lost(portal: Bitrix24) -> None:
+    """Let the next call be dropped after it is worked on."""
+    portal.faults.drop("batch", done=True)
+
+
+@pytest.mark.parametrize("fault", [bad_gateway, dropped, answer_lost])
 def test_answer_that_fails_is_asked_for_again(
     shop: Shop, bitrix24: Bitrix24, tables: Tables, fault: Callable[[Bitrix24], None]
 ) -> None:

@@ -111,7 +111,7 @@ class AmoCrm(Platform):
         """
         with self.lock:
             chosen = list(self.pending if events is None else events)
-            self.crm.pending = [one for one in self.pending if all(one is not sent for sent in chosen)]
+            self.pending[:] = [one for one in self.pending if all(one is not sent for sent in chosen)]
         groups = [chosen] if together else [[event] for event in chosen]
         begun = [self.begin(webhook, group) for group in groups for webhook in list(self.api.webhooks)]
         return [one for one in begun if one is not None]

@@ -174,6 +174,14 @@ class Listener(http.server.ThreadingHTTPServer):
         self.platform = platform
         super().__init__(("127.0.0.1", port), Handler)
 
+    def process_request(
+        self, request: socket.socket | tuple[bytes, socket.socket], client_address: tuple[str, int]
+    ) -> None:
+        """Let `go_down` know of the connection, before a thread of its own serves it."""
+        if isinstance(request, socket.socket):
+            self.platform.connections.add(request)
+        super().process_request(request, client_address)
+
     def handle_error(
         self,
         request: socket.socket | tuple[bytes, socket.socket],  # noqa: ARG002 - the base class's
@@ -201,13 +209,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
         """Say nothing."""
 
-    def setup(self) -> None:
-        """Let `go_down` know of the connection."""
-        super().setup()
-        self.platform.connections.add(self.connection)
-
     def finish(self) -> None:
-        """Forget it."""
+        """Forget the connection."""
         self.platform.connections.discard(self.connection)
         super().finish()
 

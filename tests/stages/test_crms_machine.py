@@ -45,9 +45,10 @@ move = st.tuples(st.just("move"), st.integers(0, 3), st.sampled_from([0, 1, 2, 3
 worth = st.tuples(st.just("worth"), st.integers(0, 3), st.integers(0, 5).map(lambda amount: amount * 100))
 delete = st.tuples(st.just("delete"), st.integers(0, 3), st.just(0))
 tell = st.tuples(st.just("tell"), st.integers(0, 7), st.integers(1, 3))
+merge = st.tuples(st.just("merge"), st.integers(0, 3), st.integers(1, 3))
 lose = st.just(("lose", 0, 0))
 sweep = st.just(("sweep", 0, 0))
-step = st.one_of(move, tell, move, sweep, worth, move, lose, tell, delete, create)
+step = st.one_of(move, tell, move, sweep, worth, move, lose, tell, delete, merge, create)
 histories = st.lists(step, min_size=10, max_size=30)
 
 
@@ -78,6 +79,11 @@ class World:
             case "delete" if deal is not None:
                 self.portal.delete_deal(deal)
                 self.deals.remove(deal)
+            case "merge" if deal is not None and len(self.deals) > 1:
+                other = self.deals[(first + second) % len(self.deals)]
+                if other != deal:
+                    self.portal.merge_deals(deal, other)
+                    self.deals.remove(other)
             case "tell" if self.portal.pending:
                 await self.tell(self.portal.pending[first % len(self.portal.pending)], second)
             case "lose":

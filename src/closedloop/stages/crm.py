@@ -50,6 +50,7 @@ class CrmClient:
         self.limiter = AsyncLimiter(api.burst, api.burst / api.calls_per_second)
         self.one_at_a_time = asyncio.Lock()
         self.tries = TRIES  # of a call that fails
+        self.first_pause_s = FIRST_PAUSE_S  # doubled before each further try
 
     def impatient(self) -> Self:
         """Return the same client, with its rate and its token, for somebody who waits for the answer."""
@@ -105,7 +106,7 @@ class CrmClient:
 
     async def pause(self, refusal: Refusal, attempt: int) -> None:
         """Wait before the next try: as long as the CRM says, else longer each time."""
-        pause = max(refusal.wait_s, clock.jitter(min(FIRST_PAUSE_S * 2**attempt, MAX_PAUSE_S)))
+        pause = max(refusal.wait_s, clock.jitter(min(self.first_pause_s * 2**attempt, MAX_PAUSE_S)))
         if pause > MAX_PAUSE_S:
             raise CrmAwayError(refusal.sentence, retry_after=int(pause))
         log.info("crm_waits", crm=self.api.name, reason=refusal.sentence, pause_s=round(pause, 1))

@@ -1,6 +1,6 @@
 """Makes the ledger agree with what a CRM says of a deal, by webhook, answer or sweep."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -20,7 +20,7 @@ from closedloop.domain.conversion import (
 )
 from closedloop.domain.deal import Deal, Finding
 from closedloop.domain.goals import DEFAULT_GOALS, Demand, demands
-from closedloop.domain.ids import CLICK_IDS, MESSENGER_CODE, read_ym_uid
+from closedloop.domain.ids import CLICK_IDS, MESSENGER_CODE, YmUid, read_ym_uid
 from closedloop.errors import CallerError, DatabaseAwayError, DatabaseConflictError, TransientError
 from closedloop.settings import Site
 from closedloop.stages import clock
@@ -41,6 +41,7 @@ HINT = "robot"
 log = structlog.get_logger()
 
 Pool = AsyncConnectionPool[AsyncConnection[object]]
+Work = Callable[[AsyncConnection[Any]], Awaitable[list[Settled]]]
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,12 +100,12 @@ class DealBook:
         """Cancel what a deal has earned that is no longer in its CRM, durably."""
         return await self.durably(lambda conn: self.apply_gone(conn, deal_id, because))
 
-    async def durably(self, work: Any) -> list[Settled]:  # noqa: ANN401 - a coroutine function of a connection
+    async def durably(self, work: Work) -> list[Settled]:
         """Return what `work` settles in a transaction, with the goal lists brought up to date after it."""
         for _ in range(TRIES):
             try:
                 async with borrowed(self.keeper.pool) as conn, conn.transaction():
-                    settled: list[Settled] = await work(conn)
+                    settled = await work(conn)
             except DatabaseConflictError:
                 continue
             await self.show(settled)
@@ -266,13 +267,30 @@ class DealBook:
     def row(self, deal: Deal, kept: Kept) -> DealRow:
         """Return the deal as the store keeps it."""
         return DealRow(
-            **{name: getattr(deal, name) for name in DealRow.__struct_fields__ if hasattr(deal, name)}
-            | {
-                "findings": [{"kind": one.kind, "place": one.place, **shown(one)} for one in deal.findings],
-                **msgspec.structs.asdict(kept),
-                "sealed": self.sealer.seal(msgspec.json.encode(deal)),
-            }
+            crm=deal.crm,
+            deal_id=deal.deal_id,
+            funnel=deal.funnel,
+            stage=deal.stage,
+            outcome=deal.outcome,
+            value=deal.value,
+            currency=deal.currency,
+            created_at=deal.created_at,
+            changed_at=deal.changed_at,
+            closed_at=deal.closed_at,
+            is_deleted=deal.is_deleted,
+            is_read=kept.is_read,
+            read_at=kept.read_at,
+            findings=[{"kind": one.kind, "place": one.place, **self.shown(one)} for one in deal.findings],
+            told=kept.told,
+            digest=kept.digest,
+            sealed=self.sealer.seal(msgspec.json.encode(deal)),
         )
+
+    def shown(self, finding: Finding) -> dict[str, str]:
+        """Return what may stand in the clear beside the place of a finding: of a contact only its hash."""
+        if finding.kind in CONTACTS:
+            return {"hash": self.sealer.hash(self.site.name, finding.kind, finding.value)}
+        return {"value": finding.value}
 
     def opened(self, known: KnownDeal) -> Deal:
         """Return a deal as it was kept."""
@@ -281,11 +299,6 @@ class DealBook:
     def key(self, deal: Deal, goal: str) -> DedupKey:
         """Return the key of one goal of one deal."""
         return dedup_key(ReportedConversion(deal_id=deal.deal_id, goal=goal, digest=b""))
-
-
-def shown(finding: Finding) -> dict[str, str]:
-    """Return what may stand in the clear beside the place of a finding."""
-    return {} if finding.kind in CONTACTS else {"value": finding.value}
 
 
 def is_older(deal: Deal, because: Because, known: KnownDeal, *, is_read: bool) -> bool:
@@ -322,7 +335,7 @@ def values_of(findings: Iterable[Finding], kind: str) -> list[str]:
     return list(dict.fromkeys(one.value for one in findings if one.kind == kind))
 
 
-def ym_uids(findings: Iterable[Finding]) -> Iterable[Any]:
+def ym_uids(findings: Iterable[Finding]) -> Iterable[YmUid]:
     """Yield the ClientIDs that can be read."""
     for text in values_of(findings, "ym_uid"):
         try:

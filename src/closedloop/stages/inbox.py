@@ -17,13 +17,14 @@ from closedloop.stages import clock
 from closedloop.stages.dealbook import DealBook
 from closedloop.stages.intake import Intake
 from closedloop.store.database import borrowed
-from closedloop.store.inbox import KeptWebhook, next_waiting, settle_webhook
+from closedloop.store.inbox import KeptWebhook, count_open, next_waiting, settle_webhook
 from closedloop.store.journal import Occasion
 from closedloop.store.settle import Settled
 from closedloop.store.statements import Shape
-from closedloop.telemetry import STAGE_FAILURES, WEBHOOKS
+from closedloop.telemetry import INBOX, STAGE_FAILURES, WEBHOOKS
 
 LOOK_S = 0.5
+COUNT_S = 10.0
 UNREADABLE = (
     "closedloop cannot ask the CRM about deal {}: configure how it is read back, then run closedloop replay"
 )
@@ -51,9 +52,13 @@ class InboxReader:
 
     async def run(self) -> None:
         """Look for webhooks for ever; an error ends a round, never the loop."""
+        counted_at = clock.elapsed() - COUNT_S
         while True:
             try:
                 await self.work()
+                if clock.elapsed() - counted_at >= COUNT_S:
+                    await self.count()
+                    counted_at = clock.elapsed()
             except TransientError as error:
                 log.info("inbox_waits", site=self.site.name, reason=str(error))
             except Exception:
@@ -72,6 +77,13 @@ class InboxReader:
             if webhook_id is None:
                 return len(passed)
             passed.append(webhook_id)
+
+    async def count(self) -> None:
+        """Bring the gauges up to date."""
+        async with borrowed(self.pool) as conn:
+            counted = await count_open(conn, self.site.name)
+        for outcome, number in counted.items():
+            INBOX.labels(self.site.name, outcome).set(number)
 
     async def work_on_next(self, passed: list[UUID]) -> UUID | None:
         """Work on the oldest webhook that waits, and show what came of it; None when there is none."""

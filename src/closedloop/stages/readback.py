@@ -8,7 +8,7 @@ import msgspec
 import structlog
 
 from closedloop.domain.deal import Deal, Finding
-from closedloop.errors import ClosedloopError, CrmAwayError, CrmRefusedError, TransientError
+from closedloop.errors import ClosedloopError, CrmAwayError, OperatorError, TransientError
 from closedloop.stages import clock
 from closedloop.stages.crm import CrmClient
 from closedloop.stages.dealbook import DealBook
@@ -61,7 +61,7 @@ class DealReader:
         except CrmAwayError as error:
             await self.put_off(tasks, str(error), timedelta(seconds=error.retry_after))
             return 0
-        except CrmRefusedError as error:
+        except OperatorError as error:
             CRM_REFUSES.labels(self.book.site.name, crm).set(1)
             log.warning("crm_refuses", site=self.book.site.name, crm=crm, reason=str(error))
             await self.put_off(tasks, str(error), REFUSED_PAUSE)

@@ -8,7 +8,7 @@ import msgspec
 import structlog
 
 from closedloop.domain.deal import Deal
-from closedloop.errors import CrmAwayError, CrmRefusedError, TransientError
+from closedloop.errors import CrmAwayError, OperatorError, TransientError
 from closedloop.stages import clock
 from closedloop.stages.crm import CrmClient
 from closedloop.stages.dealbook import DealBook
@@ -60,7 +60,7 @@ class Sweeper:
             except (CrmAwayError, TransientError) as error:
                 log.info("sweep_waits", site=self.book.site.name, reason=str(error))
                 pause = min(pause, SOON_S, error.retry_after)
-            except CrmRefusedError as error:
+            except OperatorError as error:
                 CRM_REFUSES.labels(self.book.site.name, self.client.api.name).set(1)
                 log.warning("crm_refuses", site=self.book.site.name, reason=str(error))
             except Exception:

@@ -15,10 +15,10 @@ _READ = """
 
 _LOCK = """
     insert into closedloop.crm_token (site, crm, sealed, expires_at)
-    values (%(site)s, %(crm)s, '', '-infinity')
+    values (%(site)s, %(crm)s, '', '2000-01-01Z')
     on conflict (site, crm) do update
        set sealed = crm_token.sealed
-    returning sealed, case when expires_at = '-infinity' then '2000-01-01Z' else expires_at end as expires_at
+    returning sealed, expires_at
 """
 
 _PUT = """

@@ -74,11 +74,21 @@ _FORGET = [
      where site = %(site)s and lead_id = any(%(leads)s)
     """,
     """
-    update closedloop.deal
-       set sealed = '', findings = '[]'
-     where site = %(site)s
-       and deal_id in (select deal_id from closedloop.conversion
-                        where site = %(site)s and conversion_id = any(%(conversions)s))
+    with forgotten as (
+        update closedloop.deal
+           set sealed = '', findings = '[]'
+         where site = %(site)s
+           and (deal_id in (select deal_id from closedloop.conversion
+                             where site = %(site)s and conversion_id = any(%(conversions)s))
+                or exists (select
+                             from jsonb_array_elements(findings) as finding
+                            where finding ->> 'hash' = any(%(hashes)s)))
+        returning crm, deal_id
+    )
+    update closedloop.deal_task task
+       set hints = null
+      from forgotten
+     where task.site = %(site)s and task.crm = forgotten.crm and task.deal_id = forgotten.deal_id
     """,
     """
     update closedloop.conversion

@@ -38,6 +38,12 @@ _NEXT = """
        for update skip locked
 """
 
+_COUNT = """
+    select count(*) filter (where outcome = 'waiting'), count(*) filter (where outcome = 'failed')
+      from closedloop.webhook
+     where site = %(site)s and outcome in ('waiting', 'failed')
+"""
+
 _SETTLE = """
     update closedloop.webhook
        set outcome = %(outcome)s, reason = %(reason)s
@@ -80,6 +86,14 @@ async def next_waiting(conn: AsyncConnection[Any], site: str, passed: Sequence[U
     async with conn.cursor(row_factory=class_row(KeptWebhook)) as cursor:
         await cursor.execute(_NEXT, {"site": site, "passed": list(passed)})
         return await cursor.fetchone()
+
+
+async def count_open(conn: AsyncConnection[Any], site: str) -> dict[str, int]:
+    """Return how many webhooks wait for work, and how many could not be read."""
+    cursor = await conn.execute(_COUNT, {"site": site})
+    row = await cursor.fetchone()
+    waiting, failed = row if row is not None else (0, 0)
+    return {"waiting": waiting, "failed": failed}
 
 
 async def settle_webhook(

@@ -131,6 +131,32 @@ def erase(**told: Any) -> None:  # noqa: ANN401 - the options above
     raise SystemExit(run(Wanted(**told)))
 
 
+@app.command(name="import")
+@click.argument("file", type=FILE)
+@click.option("--site", default="default", show_default=True, help="The site.")
+@click.option(
+    "--column", multiple=True, metavar="KEY=NAME", help='Which column is which: goal_value="Сумма".'
+)
+@click.option(
+    "--only", multiple=True, metavar="STAGE", help="Count only rows of this stage; may be repeated."
+)
+@click.option("--goal", default="payment_success", show_default=True, help="The goal of rows that name none.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be recorded.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@data_dir
+@config
+@as_json
+def import_(**told: Any) -> None:  # noqa: ANN401 - the options above
+    """Record the history of deals from a spreadsheet, CSV or XLSX; each row counts once.
+
+    \b
+    Example: closedloop import deals.csv --column goal_value="Сумма" --only "Сделка успешна" --dry-run
+    """  # noqa: D301 - \b is click's own mark
+    from closedloop.edge.cli.import_deals import Wanted, run
+
+    raise SystemExit(run(Wanted(**told)))
+
+
 @app.command()
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Only say what was found and what would be done.")

@@ -4,7 +4,7 @@
 -- A conversion whose deal was reopened, lost after all, or deleted; null while it counts.
 alter table closedloop.conversion add column if not exists cancelled_at timestamptz;
 
--- waiting: kept and committed, work on it comes after; failed: it could not be read, `reason` says why.
+-- waiting: kept durably, work on it comes after; failed: it could not be read, `reason` says why.
 alter table closedloop.webhook drop constraint if exists webhook_outcome_check;
 alter table closedloop.webhook add constraint webhook_outcome_check
       check (outcome in ('accepted', 'refused', 'waiting', 'failed')) not valid;
