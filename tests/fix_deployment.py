@@ -95,14 +95,25 @@ class Deployment:
 
 
 @pytest.fixture
-def deployment(database: str, tmp_path: Path, bitrix24: Bitrix24, amocrm: AmoCrm) -> Deployment:
-    """Give a deployment beside a portal and an account: clocks a minute ago, limits that are wide."""
+def known_crms(bitrix24: Bitrix24, amocrm: AmoCrm) -> None:
+    """Let portal and account show the time a minute ago, have wide limits, and a field of the session."""
     now = time.time() - 60
     bitrix24.clock.set(now)
     amocrm.clock.set(now)
     bitrix24.buckets.watch.speed = amocrm.window.watch.speed = FAST
     bitrix24.crm.add_user_field(DEAL, FIELD, "session_id")
     amocrm.add_field(CustomField(AMO_FIELD, "session_id"))
+
+
+@pytest.fixture
+def deployment(
+    database: str,
+    tmp_path: Path,
+    known_crms: None,  # noqa: ARG001 - it changes the fakes
+    bitrix24: Bitrix24,
+    amocrm: AmoCrm,
+) -> Deployment:
+    """Give a deployment beside a portal and an account."""
     return Deployment(tmp_path, database, bitrix24, amocrm)
 
 

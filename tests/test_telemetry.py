@@ -2,6 +2,7 @@
 
 import base64
 import json
+import logging
 
 import pytest
 import structlog
@@ -132,6 +133,18 @@ def test_log_is_one_json_line_on_standard_error(capsys: pytest.CaptureFixture[st
     assert printed.out == ""
     assert (line["event"], line["level"], line["address"]) == ("tried", "info", "/hook?key=…")
     assert line["timestamp"].endswith("Z")
+
+
+def test_command_logs_what_it_is_told_to_and_no_less(capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside a bar and a table only what went wrong has a place."""
+    before = structlog.get_config()
+    set_up_logs(pretty=False, least=logging.WARNING)
+
+    structlog.get_logger().info("not shown")
+    structlog.get_logger().warning("shown")
+
+    structlog.configure(**before)
+    assert [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()] == ["shown"]
 
 
 def test_every_metric_is_ours_and_explained() -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from closedloop.parse.registry import CRMS, amocrm_api, bitrix24_api, webhooks_of
 from closedloop.settings import Site
+from closedloop.stages.crms import NEEDED
 
 
 @pytest.mark.parametrize("crm", CRMS)
@@ -22,3 +23,9 @@ def test_each_api_keeps_below_the_limit_of_its_vendor() -> None:
     assert bitrix24.calls_per_second <= 2
     assert bitrix24.burst < 50
     assert amocrm.calls_per_second < 7
+
+
+def test_every_crm_is_known_everywhere() -> None:
+    """One that is added here must be told how it is configured, too."""
+    assert tuple(NEEDED) == CRMS
+    assert len({type(webhooks_of(crm, Site().zone)) for crm in CRMS}) == len(CRMS)

@@ -8,7 +8,7 @@ import structlog
 
 from closedloop.domain.conversion import digest_of
 from closedloop.domain.origin import Origin, origin_of
-from closedloop.errors import CrmRefusedError, TransientError
+from closedloop.errors import CrmRefusedError, OperatorError, TransientError
 from closedloop.settings import WriteBack
 from closedloop.stages import clock
 from closedloop.stages.crm import CrmClient
@@ -48,7 +48,7 @@ class BackWriter:
             await asyncio.sleep(clock.jitter(ROUND_S))
             try:
                 await self.write()
-            except (TransientError, CrmRefusedError) as error:
+            except (TransientError, OperatorError) as error:
                 log.info("writeback_waits", site=self.book.site.name, reason=str(error))
             except Exception:
                 STAGE_FAILURES.labels("writeback").inc()

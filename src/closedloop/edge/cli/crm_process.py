@@ -17,6 +17,11 @@ from closedloop.stages.process import Process
 from closedloop.telemetry import set_up_logs
 
 
+def log_warnings_only() -> None:
+    """Send warnings and errors to standard error: standard output belongs to what was asked for."""
+    set_up_logs(pretty=sys.stderr.isatty(), least=logging.WARNING)
+
+
 @contextlib.asynccontextmanager
 async def crm_process(config: Path | None, data_dir: Path | None) -> AsyncGenerator[tuple[Config, Process]]:
     """Give the settings and a process as `process_on` does; errors as `database_of` and `process_on`."""
@@ -27,11 +32,7 @@ async def crm_process(config: Path | None, data_dir: Path | None) -> AsyncGenera
 
 @contextlib.asynccontextmanager
 async def process_on(settings: Config, conninfo: str) -> AsyncGenerator[Process]:
-    """Give a process that writes and runs no loop; its warnings go to standard error.
-
-    Raises DatabaseAwayError when the database cannot be written now.
-    """
-    set_up_logs(pretty=sys.stderr.isatty(), least=logging.WARNING)
+    """Give a process that writes and runs no loop. Raises DatabaseAwayError when nothing can be written."""
     process = Process(settings, conninfo, web=False, worker=False)
     for of_site in process.crms.of.values():
         for crm in of_site.values():

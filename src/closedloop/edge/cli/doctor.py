@@ -100,12 +100,11 @@ def examine(wanted: Wanted) -> Iterator[Check]:
     try:
         with database_of(wanted.config, wanted.data_dir) as (_, conninfo):
             yield from database_checks(settings, conninfo)
+            yield from crm_checks(settings, conninfo)
     except OperatorError as error:
         mend = "correct DATABASE_URL or the data folder"
         yield Check(check="database", state=FAIL, seen=str(error), mend=mend)
         yield from not_checked("database", (*OF_SERVER, *OF_SCHEMA))
-        return
-    yield from crm_checks(settings, wanted.config, wanted.data_dir)
 
 
 def not_checked(reason: str, names: Sequence[str]) -> Iterator[Check]:

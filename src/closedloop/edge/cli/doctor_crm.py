@@ -2,52 +2,60 @@
 
 import asyncio
 from collections.abc import Iterator
-from pathlib import Path
 
-from closedloop.edge.cli.crm_process import crm_process
+from closedloop.edge.cli.crm_process import log_warnings_only
 from closedloop.edge.cli.doctor_check import FAIL, OK, WARN, Check
 from closedloop.errors import ClosedloopError, CrmAwayError
 from closedloop.settings import Config
 from closedloop.stages.crms import Crm, address_of
+from closedloop.stages.process import Process
+
+AGAIN = "do what it says, and run this again"
 
 
-def crm_checks(settings: Config, config: Path | None, data_dir: Path | None) -> Iterator[Check]:
+def crm_checks(settings: Config, conninfo: str) -> Iterator[Check]:
     """Yield what was seen of every CRM that can be asked; nothing where none is configured."""
     told = [one for site in settings.sites.values() for one in (site.bitrix24, site.amocrm)]
-    if not any(one is not None and address_of(one) is not None for one in told):
-        return
+    if any(one is not None and address_of(one) is not None for one in told):
+        log_warnings_only()
+        yield from asyncio.run(look_at_all(settings, conninfo))
+
+
+async def look_at_all(settings: Config, conninfo: str) -> list[Check]:
+    """Return what was seen of every CRM, all of which are looked at together.
+
+    The process is not started, as that would migrate the database; only a pair of tokens is read in it.
+    """
+    process = Process(settings, conninfo, web=False, worker=False)
+    await process.pool.open()
     try:
-        yield from asyncio.run(look_at_all(config, data_dir))
-    except ClosedloopError as error:
-        yield Check(
-            check="CRM", state=WARN, seen=f"not checked: {error}", mend="mend first what failed above"
-        )
-
-
-async def look_at_all(config: Path | None, data_dir: Path | None) -> list[Check]:
-    """Return what was seen of every CRM, one after the other."""
-    async with crm_process(config, data_dir) as (_, process):
         crms = [crm for of_site in process.crms.of.values() for crm in of_site.values()]
-        return [check for crm in crms if crm.client is not None for check in await look_at(crm)]
+        seen = await asyncio.gather(*(look_at(crm) for crm in crms if crm.client is not None))
+        return [check for of_crm in seen for check in of_crm]
+    finally:
+        await process.stop()
 
 
 async def look_at(crm: Crm) -> list[Check]:
     """Return what was seen of one CRM."""
     assert crm.client is not None  # noqa: S101 - the caller's condition
     name = f"{crm.name} of {crm.site.name}"
+    client = crm.client.impatient()
     try:
-        seen = await crm.client.converse(crm.client.api.check())
+        seen = await client.converse(client.api.check())
     except CrmAwayError as error:
         mend = "check the address and the network, and run this again"
         return [Check(check=name, state=FAIL, seen=str(error), mend=mend)]
     except ClosedloopError as error:
-        return [Check(check=name, state=FAIL, seen=str(error), mend="do what it says, and run this again")]
+        return [Check(check=name, state=FAIL, seen=str(error), mend=AGAIN)]
+    # A shop that names no field may be served by comments, phones and e-mails alone.
+    lax = None if crm.settings.session_field else "session field"
     return [
         Check(
             check=f"{name}: {one.name}",
-            state=OK if one.is_ok else FAIL,
+            state=OK if one.is_ok else WARN if one.name == lax else FAIL,
             seen=one.sentence,
-            mend="" if one.is_ok else "do what it says, and run this again",
+            mend="" if one.is_ok else AGAIN,
         )
         for one in seen
     ]

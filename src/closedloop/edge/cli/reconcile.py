@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from closedloop.domain.reconcile import WRONG, Comparison, Difference, period
-from closedloop.edge.cli.crm_process import crm_process, print_table, progress_bar
+from closedloop.edge.cli.crm_process import crm_process, log_warnings_only, print_table, progress_bar
 from closedloop.stages.crms import Crm
 from closedloop.stages.reconcile import Reconciler
 
@@ -34,6 +34,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
 def run(wanted: Wanted) -> int:
     """Compare, print, and return the exit code: 1 when anything is missing, too much or of another sum."""
+    log_warnings_only()
     compared = asyncio.run(compare_all(wanted))
     if wanted.as_json:
         sys.stdout.write(msgspec.json.encode(compared).decode() + "\n")

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import psycopg
 
-from closedloop.edge.cli.crm_process import print_table, process_on
+from closedloop.edge.cli.crm_process import log_warnings_only, print_table, process_on
 from closedloop.edge.cli.database import database_of
 from closedloop.errors import OperatorError
 from closedloop.settings import Config
@@ -34,6 +34,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
 def run(wanted: Wanted) -> int:
     """Work again on what failed, and return the exit code: 1 when something fails again."""
+    log_warnings_only()
     with database_of(wanted.config, wanted.data_dir) as (settings, conninfo):
         if wanted.site not in settings.sites:
             raise OperatorError(f"there is no site {wanted.site}; known are: {', '.join(settings.sites)}")

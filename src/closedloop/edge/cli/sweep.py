@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from closedloop.domain.moment import read_day, start_of
-from closedloop.edge.cli.crm_process import crm_process, progress_bar
+from closedloop.edge.cli.crm_process import crm_process, log_warnings_only, progress_bar
 from closedloop.stages import clock
 from closedloop.stages.crms import Crm
 from closedloop.stages.sweep import FOR_EVER, SEEN_WITHIN, Sweeper
@@ -38,6 +38,7 @@ class Swept(msgspec.Struct, frozen=True, kw_only=True):
 
 def run(wanted: Wanted) -> int:
     """Sweep, and return the exit code; errors leave as ours do."""
+    log_warnings_only()
     swept = asyncio.run(sweep_all(wanted))
     if wanted.as_json:
         sys.stdout.write(json.dumps([msgspec.structs.asdict(one) for one in swept]) + "\n")

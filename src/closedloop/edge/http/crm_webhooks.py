@@ -26,6 +26,7 @@ from closedloop.telemetry import WEBHOOKS
 # The key may stand in the address as a part of the path, and a robot's address go on behind it.
 PATH = re.compile(rf"/webhooks/([a-z0-9][a-z0-9_-]{{0,62}})/({'|'.join(CRMS)})(?:/([^/]+))?(?:/[^/]*)*")
 TEXT: Headers = [(b"content-type", b"text/plain;charset=UTF-8")]
+JSON: Headers = [(b"content-type", b"application/json")]
 
 log = structlog.get_logger()
 
@@ -49,7 +50,7 @@ class CrmWebhook:
             answer = await self.answer(scope, receive, site, crm, key)
         except UntrustedError as error:
             log.warning("webhook_untrusted", site=site, crm=crm, kind=error.kind, reason=str(error))
-            answer = Answer(error.status, TEXT, sentence(str(error)), error.kind)
+            answer = Answer(error.status, JSON, sentence(str(error)), error.kind)
         except (ClosedloopError, OSError) as error:
             answer = answer_error(error)
         except Exception as error:
@@ -62,10 +63,10 @@ class CrmWebhook:
         """Return the answer to one request. Raises UntrustedError and all that `answer_error` knows."""
         if scope["method"] != "POST":
             text = f"The method {scope['method']} is not known here; a CRM sends POST."
-            return Answer(405, [*TEXT, (b"allow", b"POST")], sentence(text), "refused")
+            return Answer(405, [*JSON, (b"allow", b"POST")], sentence(text), "refused")
         site = self.sites.get(name)
         if site is None:
-            return Answer(404, TEXT, sentence(f"There is no site {name} here."), "refused")
+            return Answer(404, JSON, sentence(f"There is no site {name} here."), "refused")
         adapter = self.adapters[site.name, crm]
         headers = dict(scope["headers"])
         query = scope["query_string"]

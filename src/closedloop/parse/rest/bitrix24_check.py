@@ -75,6 +75,9 @@ def _stages(answers: Answers) -> Check:
 
 
 def _session_field(answers: Answers, wanted: str | None) -> Check:
+    if not {f"{OPTIONAL}fields", f"{OPTIONAL}lead_fields"} & set(answers.results):
+        sentence = "The fields of deals cannot be read: the webhook needs the permission CRM."
+        return _field_check(is_ok=False, sentence=sentence)
     spelled = {
         name: (name, *labels)
         for told in ("fields", "lead_fields")
