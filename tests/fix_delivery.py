@@ -1,9 +1,12 @@
 """A destination of tests that puts orders into a table over HTTP, and a shop whose deals go there."""
 
+import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -12,6 +15,7 @@ from closedloop.domain.conversion import Conversion, ReportedConversion, dedup_k
 from closedloop.domain.delivery import Outcome, Sale, Skipped, Terms, Verdict
 from closedloop.domain.exchange import HttpReply, HttpRequest
 from closedloop.outbound import Outbound
+from closedloop.settings import Config, Site
 from closedloop.stages import clock
 from closedloop.stages.delivery import Deliverer, Route
 from closedloop.stages.process import Process
@@ -21,6 +25,7 @@ from fix_flow import Tables
 from platforms.faults import Answer
 from platforms.http import Platform, Request
 
+T = TypeVar("T")
 NAME = "sink"
 
 
@@ -30,6 +35,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     upserts: bool = True
     rows: int = 3
+    pends: bool = False  # a taken batch has no verdict before it is asked for
+    one_state_per_order: bool = False
+    gather: timedelta = timedelta()
+    ask_lost_after: timedelta = timedelta(minutes=1)
 
 
 class Sink:
@@ -45,12 +54,17 @@ class Sink:
             repeat_lost_answer=settings.upserts,
             window=timedelta(days=21),
             verdict_after=(timedelta(),),
+            one_state_per_order=settings.one_state_per_order,
+            gather=settings.gather,
+            ask_lost_after=settings.ask_lost_after,
         )
 
     def compile(self, sale: Sale, settings: Settings) -> Sale | Skipped:
         """Return the sale; what was never told needs no cancelling, an appending table takes no change."""
         if sale.is_cancelled and sale.told is None and not sale.attempt:
             return Skipped(reason="it was never told")
+        if sale.told is not None and sale.told.goal != sale.goal:
+            return Skipped(reason=f"the order stands at {sale.told.goal}")
         if sale.told is not None and not settings.upserts:
             return Skipped(reason="this platform takes no changes")
         return sale
@@ -64,17 +78,19 @@ class Sink:
         body = json.dumps({"batch": batch.batch_id, "rows": rows}).encode()
         return HttpRequest(method="POST", url=f"{settings.url}/upload", body=body)
 
-    def decode(self, batch: Batch, reply: HttpReply, settings: Settings) -> Sequence[Verdict]:  # noqa: ARG002
+    def decode(self, batch: Batch, reply: HttpReply, settings: Settings) -> Sequence[Verdict]:
         """Return the verdict of all rows."""
         outcomes = {
-            200: Outcome.CONFIRMED,
+            200: Outcome.ACCEPTED_PENDING if settings.pends else Outcome.CONFIRMED,
             429: Outcome.THROTTLED,
             401: Outcome.AUTH_BLOCKED,
             400: Outcome.REJECT_RECORD,
         }
         lost = Outcome.UNKNOWN_OUTCOME if reply.sent else Outcome.RETRY_LATER
         outcome = outcomes.get(reply.status, Outcome.RETRY_LATER if reply.status else lost)
-        return [Verdict(outcome=outcome, reason=f"status {reply.status}") for _ in batch.sales]
+        reference = batch.batch_id if reply.status == 200 else ""
+        verdict = Verdict(outcome=outcome, reason=f"status {reply.status}", reference=reference)
+        return [verdict for _ in batch.sales]
 
     def ask(self, batch: Batch, reference: str, settings: Settings) -> HttpRequest | None:  # noqa: ARG002
         """Return the question whether a batch has come."""
@@ -88,7 +104,7 @@ class Sink:
         settings: Settings,  # noqa: ARG002
     ) -> Sequence[Verdict]:
         """Return what is known of a batch."""
-        outcomes = {200: Outcome.CONFIRMED, 404: Outcome.RETRY_LATER}
+        outcomes = {200: Outcome.CONFIRMED, 404: Outcome.RETRY_LATER, 410: Outcome.NOT_MATCHED}
         outcome = outcomes.get(reply.status, Outcome.ACCEPTED_PENDING)
         return [Verdict(outcome=outcome) for _ in batch.sales]
 
@@ -127,10 +143,10 @@ class Table(Platform):
 class Shop:
     """A process of ours with one destination, and the deals that happen."""
 
-    def __init__(self, process: Process, url: str, *, upserts: bool = True) -> None:
+    def __init__(self, process: Process, url: str, **more: Any) -> None:  # noqa: ANN401 - any setting
         self.process = process
         self.outbound = Outbound(private=True)
-        settings_of = Settings(url=url, upserts=upserts)
+        settings_of = Settings(url=url, **more)
         self.route = Route(site="default", name=NAME, destination=Sink(), settings=settings_of)
 
     def worker(self) -> Deliverer:
@@ -138,11 +154,11 @@ class Shop:
         process = self.process
         return Deliverer(self.route, process.pool, process.shape, process.intake.sealer, self.outbound)
 
-    async def tell(self, deal: str, value: int | None) -> None:
+    async def tell(self, deal: str, value: int | None, goal: str = "sale") -> None:
         """Let a deal be won for a sum, or be lost (None)."""
         now = clock.now()
         told = ReportedConversion(
-            deal_id=deal, goal="sale", value=None if value is None else Decimal(value), digest=b""
+            deal_id=deal, goal=goal, value=None if value is None else Decimal(value), digest=b""
         )
         restater = self.process.shape.current().restater
         async with borrowed(self.process.pool) as conn, conn.transaction():
@@ -179,3 +195,34 @@ def skip_time(tables: Tables) -> None:
         " where state <> 'done'"
     )
     tables.conn.execute("update closedloop.destination set rests_until = null, is_blocked = false")
+
+
+def in_shop(
+    url: str,
+    folder: Path,
+    sink: Table,
+    use: Callable[[Shop], Awaitable[T]],
+    **more: Any,  # noqa: ANN401 - any setting
+) -> T:
+    """Return what `use` returns."""
+    site = Site(name="default")
+    config = Config(sites={"default": site}, data_dir=folder, database_url=url, deployment_key=b"k" * 32)
+
+    async def run() -> T:
+        process = Process(config, url, web=False, worker=False)
+        process.shape.destinations = {"default": [NAME]}
+        await process.start()
+        shop = Shop(process, sink.url, **more)
+        try:
+            return await use(shop)
+        finally:
+            await shop.outbound.close()
+            await process.stop()
+
+    return asyncio.run(run())
+
+
+def states(tables: Tables) -> list[tuple[str, str | None]]:
+    """Return state and outcome of every delivery."""
+    query = "select state, outcome from closedloop.delivery order by delivery_id"
+    return [(row[0], row[1]) for row in tables.conn.execute(query).fetchall()]

@@ -44,7 +44,8 @@ def test_lost_answer_is_repeated_only_where_the_platform_de_duplicates() -> None
     lost = Verdict(outcome=Outcome.UNKNOWN_OUTCOME)
 
     assert step(lost, SAFE, 1, NOW, 1).state == "due"
-    assert step(lost, UNSAFE, 1, NOW, 1).state == "lost"
+    asked = step(lost, Terms(repeat_lost_answer=False, ask_lost_after=timedelta(minutes=15)), 1, NOW, 1)
+    assert (asked.state, asked.at - NOW) == ("lost", timedelta(minutes=15))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """Any faults and kills end with the platform holding what the ledger holds, and nothing twice."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,11 +11,9 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from closedloop.domain.delivery import Sale
-from closedloop.settings import Config, Site
 from closedloop.stages import clock
 from closedloop.stages.delivery import grouped
-from closedloop.stages.process import Process
-from fix_delivery import NAME, Shop, Table, skip_time
+from fix_delivery import Shop, Table, in_shop, skip_time, states
 from fix_flow import Tables
 
 pytestmark = [pytest.mark.migrated, pytest.mark.usefixtures("quiet")]
@@ -29,33 +26,6 @@ def sink() -> Iterator[Table]:
     """Give the platform."""
     with Table() as started:
         yield started
-
-
-def in_shop(
-    url: str, folder: Path, sink: Table, use: Callable[[Shop], Awaitable[T]], *, upserts: bool = True
-) -> T:
-    """Return what `use` returns."""
-    site = Site(name="default")
-    config = Config(sites={"default": site}, data_dir=folder, database_url=url, deployment_key=b"k" * 32)
-
-    async def run() -> T:
-        process = Process(config, url, web=False, worker=False)
-        process.shape.destinations = {"default": [NAME]}
-        await process.start()
-        shop = Shop(process, sink.url, upserts=upserts)
-        try:
-            return await use(shop)
-        finally:
-            await shop.outbound.close()
-            await process.stop()
-
-    return asyncio.run(run())
-
-
-def states(tables: Tables) -> list[tuple[str, str | None]]:
-    """Return state and outcome of every delivery."""
-    query = "select state, outcome from closedloop.delivery order by delivery_id"
-    return [(row[0], row[1]) for row in tables.conn.execute(query).fetchall()]
 
 
 def test_conversion_is_recorded_with_its_delivery_and_delivered(

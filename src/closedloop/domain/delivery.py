@@ -125,7 +125,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     at_once: int = 1  # batches in flight
     repeat_lost_answer: bool  # a request without an answer may be sent again: the platform de-duplicates
     ask_lost_after: timedelta = timedelta(minutes=1)  # else: when to ask whether it has the batch
-    one_state_per_batch: bool = True  # of one order only one state may stand in a batch
+    one_state_per_order: bool = False  # it keeps one state of each order, whichever conversion told it
     verdict_after: Sequence[timedelta] = ()  # when to ask after an accepted batch; empty: nobody can be asked
     attempts: int = 12
 

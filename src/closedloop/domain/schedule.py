@@ -57,6 +57,6 @@ def _later(verdict: Verdict, terms: Terms, attempt: int, now: datetime, chance: 
         case Outcome.THROTTLED:
             return Step(state="due", at=now + max(asked, THROTTLED), is_attempt=False)
         case Outcome.UNKNOWN_OUTCOME if not terms.repeat_lost_answer:
-            return Step(state="lost", at=now + THROTTLED)
+            return Step(state="lost", at=now + terms.ask_lost_after)
         case _:
             return Step(state="due", at=now + max(pause(attempt, chance), asked))

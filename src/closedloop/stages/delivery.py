@@ -25,6 +25,7 @@ from closedloop.store.deliveries import (
     ClaimedRow,
     OpenBatch,
     Settlement,
+    gathered,
     lease_batch,
     let_rest,
     open_batches,
@@ -103,11 +104,22 @@ class Deliverer:
 
     async def send_due(self, now: datetime) -> int:
         """Claim what is due, store it as batches, send them; return how many."""
+        if not await self.is_gathered(now):
+            return 0
         batches = await self.claim(now)
         for at in range(0, len(batches), self.terms.at_once):
             some = batches[at : at + self.terms.at_once]
             await asyncio.gather(*(self.send(batch) for batch in some))
         return len(batches)
+
+    async def is_gathered(self, now: datetime) -> bool:
+        """Tell whether a batch may go: one is full, or the last one is long enough ago."""
+        if not self.terms.gather:
+            return True
+        rows = self.terms.max_rows
+        async with borrowed(self.pool) as conn:
+            made_at, due = await gathered(conn, self.route.site, self.route.name, now, rows)
+        return due > 0 and (made_at is None or due >= rows or made_at + self.terms.gather <= now)
 
     async def claim(self, now: datetime) -> list[Batch]:
         """Return new batches of due deliveries, stored; what needs no sending is settled on the way."""
@@ -115,8 +127,15 @@ class Deliverer:
         settled: list[Settlement] = []
         async with borrowed(self.pool) as conn, conn.transaction():
             rows = await self.shape.current().deliveries.claim(
-                conn, self.route.site, self.route.name, now, limit
+                conn,
+                self.route.site,
+                self.route.name,
+                now,
+                limit,
+                by_order=self.terms.one_state_per_order,
             )
+            if self.terms.one_state_per_order:
+                rows = one_of_each_order(rows)
             sales = [sale for row in rows if (sale := self.compiled(row, now, settled)) is not None]
             batches = [
                 Batch(batch_id=clock.new_id().hex, sales=some) for some in grouped(sales, self.terms.max_rows)
@@ -249,7 +268,8 @@ class Deliverer:
                 due_at=one.at,
                 is_attempt=one.is_attempt,
                 batch_id=batch.batch_id if one.state in {"pending", "lost"} else None,
-                told=told_of(sale) if verdict.outcome in taken or is_unknown else None,
+                told=told_of(sale) if verdict.outcome in taken or is_unknown else sale.told,
+                is_told=verdict.outcome in taken or is_unknown or (asked > 0 and one.state != "pending"),
             )
             for sale, verdict, one in zip(batch.sales, verdicts, steps, strict=True)
         ]
@@ -286,9 +306,18 @@ class Deliverer:
             batch = msgspec.msgpack.decode(self.sealer.open(bytes(one.sealed)), type=Batch)
             if one.state == "made" and self.terms.repeat_lost_answer:
                 await self.send(batch)
+            elif one.state == "made" and now < one.made_at + self.terms.ask_lost_after:
+                await self.ask_later(one)
             else:
                 await self.ask(one, batch, now)
         return len(found)
+
+    async def ask_later(self, one: OpenBatch) -> None:
+        """Ask about the batch of a dead worker when the platform lists what it has taken, not before."""
+        ask_at = one.made_at + self.terms.ask_lost_after
+        told = {"batch_id": one.batch_id, "state": "lost", "ask_at": ask_at, "asked": 0, "reference": ""}
+        async with borrowed(self.pool) as conn:
+            await settle_batch(conn, self.route.site, told)
 
     async def ask(self, one: OpenBatch, batch: Batch, now: datetime) -> None:
         """Ask the platform about a batch, and record what it says."""
@@ -329,6 +358,14 @@ def grouped(sales: Sequence[Sale], max_rows: int) -> list[list[Sale]]:
     return [some for of_door in batches.values() for some in of_door]
 
 
+def one_of_each_order(rows: Sequence[ClaimedRow]) -> list[ClaimedRow]:
+    """Return the earliest conversion of each deal; the others wait until the platform has judged it."""
+    first: dict[str, ClaimedRow] = {}
+    for row in sorted(rows, key=lambda one: one.occurred_at):
+        first.setdefault(row.deal_id or str(row.conversion_id), row)
+    return list(first.values())
+
+
 def ids_of(row: ClaimedRow) -> Mapping[str, str]:
     """Return what is known of the visitor by name: the session's own first, then what the deal has told."""
     told: dict[str, str | None] = {"ym_uid": row.ym_uid, "yclid": row.yclid, "session_id": row.session_id}
@@ -343,5 +380,10 @@ def ids_of(row: ClaimedRow) -> Mapping[str, str]:
 def told_of(sale: Sale) -> Told:
     """Return what a destination has taken with this sale."""
     return Told(
-        value=sale.value, currency=sale.currency, is_cancelled=sale.is_cancelled, revision=sale.revision
+        value=sale.value,
+        currency=sale.currency,
+        is_cancelled=sale.is_cancelled,
+        revision=sale.revision,
+        goal=sale.goal,
+        created_at=sale.deal_created_at,
     )

@@ -15,8 +15,8 @@ from closedloop.domain.delivery import Told
 from closedloop.store.sessions import SessionTable, fill
 
 _CLAIM = """
-    select d.delivery_id, d.conversion_id, d.wanted, d.attempt, d.told, c.goal, c.deal_id, c.value,
-           c.currency,
+    select d.delivery_id, d.conversion_id, d.wanted, d.attempt, c.goal, c.deal_id, c.value, c.currency,
+           case when %(by_order)s then coalesce(others.told, d.told) else d.told end as told,
            c.cancelled_at is not null as is_cancelled, c.occurred_at, c.rule,
            c.ym_uid, c.yclid, c.identifiers, u."timestamp" as visited_at, u.session_id::text as session_id,
            u.analytics_data -> 'ids' as ids, deal.created_at as deal_created_at, deal.sealed as deal_sealed,
@@ -37,7 +37,15 @@ _CLAIM = """
             where lead.site = d.site and lead.session_row = c.session_row
             order by received_at desc
             limit 1) lead on true
+      left join lateral (
+           select (array_agg(o.told order by o.told_at desc) filter (where o.told is not null))[1] as told,
+                  bool_or(o.state in ('sending', 'pending')) as is_under_way
+             from closedloop.conversion oc
+             join closedloop.delivery o
+               on o.site = oc.site and o.conversion_id = oc.conversion_id and o.destination = d.destination
+            where %(by_order)s and oc.site = c.site and oc.deal_id = c.deal_id) others on true
      where d.site = %(site)s and d.destination = %(destination)s and d.state = 'due' and d.due_at <= %(now)s
+       and others.is_under_way is not true
      order by d.deadline nulls last, d.due_at, d.delivery_id
      limit %(limit)s
        for update of d skip locked
@@ -52,7 +60,8 @@ _SETTLE = """
            attempt = case when %(is_attempt)s then attempt + 1 else attempt end,
            taken = case when %(state)s in ('done', 'parked') then greatest(taken, %(revision)s)
                         else taken end,
-           told = coalesce(%(told)s, told), changed_at = %(now)s
+           told = case when %(is_told)s then %(told)s else told end,
+           told_at = case when %(is_told)s then %(now)s else told_at end, changed_at = %(now)s
      where site = %(site)s and delivery_id = %(delivery_id)s
 """
 
@@ -78,6 +87,19 @@ _LEASE = """
        set lease_until = %(lease_until)s, ask_at = %(lease_until)s
      where site = %(site)s and batch_id = %(batch_id)s
 """
+
+_GATHERED = """
+    select (select max(made_at) from closedloop.delivery_batch
+             where site = %(site)s and destination = %(destination)s) as made_at,
+           (select count(*) from (
+                   select from closedloop.delivery
+                    where site = %(site)s and destination = %(destination)s and state = 'due'
+                      and due_at <= %(now)s
+                    limit %(rows)s) due) as due
+"""
+
+# One claim of a destination at a time, where two conversions of one order must not be on their way together.
+_ALONE = "select pg_advisory_xact_lock(hashtextextended(%s, 0))"
 
 _SETTLE_BATCH = """
     update closedloop.delivery_batch
@@ -187,6 +209,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     is_attempt: bool = True
     batch_id: str | None = None
     told: Told | None = None
+    is_told: bool = False  # `told` counts from now on, and None means that nothing was taken
 
 
 class AtRisk(msgspec.Struct, frozen=True, kw_only=True):
@@ -205,13 +228,24 @@ class Deliveries:
         self.claim_statement = fill(_CLAIM, table)
 
     async def claim(
-        self, conn: AsyncConnection[Any], site: str, destination: str, now: datetime, limit: int
+        self,
+        conn: AsyncConnection[Any],
+        site: str,
+        destination: str,
+        now: datetime,
+        limit: int,
+        *,
+        by_order: bool = False,
     ) -> list[ClaimedRow]:
         """Return due deliveries, nearest deadline first, locked until the caller's transaction ends.
 
-        Rows that another worker has claimed are passed over, never waited for.
+        Rows that another worker has claimed are passed over, never waited for. `by_order`: what was told is
+        that of the order, whichever conversion told it, and orders that are under way are left out.
         """
         parameters = {"site": site, "destination": destination, "now": now, "limit": limit}
+        parameters["by_order"] = by_order
+        if by_order:
+            await conn.execute(_ALONE, (f"{site}/{destination}",))
         async with conn.cursor(row_factory=class_row(ClaimedRow)) as cursor:
             await cursor.execute(self.claim_statement, parameters)
             return await cursor.fetchall()
@@ -247,6 +281,15 @@ async def open_batches(
     async with conn.cursor(row_factory=class_row(OpenBatch)) as cursor:
         await cursor.execute(_OPEN_BATCHES, parameters)
         return await cursor.fetchall()
+
+
+async def gathered(
+    conn: AsyncConnection[Any], site: str, destination: str, now: datetime, rows: int
+) -> tuple[datetime | None, int]:
+    """Return when the last batch was made, and how many deliveries are due, counted up to `rows`."""
+    parameters = {"site": site, "destination": destination, "now": now, "rows": rows}
+    found = await (await conn.execute(_GATHERED, parameters)).fetchone()
+    return found if found is not None else (None, 0)
 
 
 async def lease_batch(conn: AsyncConnection[Any], site: str, batch_id: str, lease_until: datetime) -> None:

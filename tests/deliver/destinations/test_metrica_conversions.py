@@ -212,4 +212,4 @@ def test_two_goals_of_one_deal_go_together() -> None:
     rows = file_of(batch(compiled(), qualified))
 
     assert [row["Target"] for row in rows] == ["deal_paid", "good_lead"]
-    assert not CONVERSIONS.terms(SETTINGS).one_state_per_batch
+    assert not CONVERSIONS.terms(SETTINGS).one_state_per_order

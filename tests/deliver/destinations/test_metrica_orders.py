@@ -292,7 +292,7 @@ def test_terms_are_those_of_the_page() -> None:
     assert deadline(sale(visited_at=visited), terms) == visited + timedelta(days=21) - spare
     assert deadline(sale(visited_at=visited, told=told()), terms) == visited + timedelta(days=111) - spare
     assert (terms.repeat_lost_answer, terms.at_once, terms.hold) == (True, 1, timedelta())
-    assert (terms.gather, terms.one_state_per_batch) == (timedelta(minutes=10), True)
+    assert (terms.gather, terms.one_state_per_order) == (timedelta(minutes=10), True)
 
 
 def test_every_setting_says_what_it_is() -> None:

@@ -107,7 +107,6 @@ class MetricaConversions:
             max_rows=10_000,
             repeat_lost_answer=False,
             ask_lost_after=timedelta(minutes=15),
-            one_state_per_batch=False,
             verdict_after=tuple(timedelta(minutes=some) for some in minutes),
             attempts=96,  # a day of looking for a lost upload, before a person has to
         )

@@ -136,6 +136,7 @@ class MetricaOrders:
             gather=timedelta(minutes=10),
             max_rows=1000,
             repeat_lost_answer=True,
+            one_state_per_order=True,
             verdict_after=tuple(
                 timedelta(minutes=some) for some in (5, 15, 30, 60, 120, 240, 480, 960, 1440)
             ),

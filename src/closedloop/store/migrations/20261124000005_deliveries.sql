@@ -19,6 +19,7 @@ create table if not exists closedloop.delivery (
     attempt integer not null,
     batch_id text,
     told jsonb,
+    told_at timestamptz,
     changed_at timestamptz not null,
     primary key (site, delivery_id)
 );
@@ -46,6 +47,7 @@ create table if not exists closedloop.delivery_batch (
 );
 create index if not exists delivery_batch_open on closedloop.delivery_batch (site, destination, made_at)
  where state <> 'done';
+create index if not exists delivery_batch_made on closedloop.delivery_batch (site, destination, made_at);
 
 -- A destination that rests: throttled until a moment, or blocked until a person has mended what `reason` says.
 create table if not exists closedloop.destination (
