@@ -93,6 +93,27 @@ def test_upload_without_an_answer_is_not_asked_for_before_it_is_listed(
     assert tables.one("select ask_at - made_at from closedloop.delivery_batch") == after
 
 
+@pytest.mark.parametrize("is_restarted", [True, False])
+def test_destination_that_was_mended_goes_on(
+    database: str, tmp_path: Path, sink: Table, tables: Tables, *, is_restarted: bool
+) -> None:
+    """A new token comes with a start; rights may be given on the platform, where nobody tells us."""
+    sink.faults.answer(401, "upload")
+
+    async def live(shop: Shop) -> None:
+        await shop.tell("1", 500)
+        assert [await shop.worker().work() for _ in range(2)] == [1, 0]
+        if is_restarted:
+            await shop.worker().unblock()
+        else:
+            tables.conn.execute("update closedloop.destination set rests_until = now()")
+        await shop.worker().work()
+
+    in_shop(database, tmp_path, sink, live)
+
+    assert sink.orders == {"1": "500"}
+
+
 def test_rows_are_gathered_unless_a_batch_is_full(database: str, tmp_path: Path, sink: Table) -> None:
     """One upload for each sale exhausts the day's quota of the account, for its other programs, too."""
 

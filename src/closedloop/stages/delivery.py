@@ -45,6 +45,8 @@ LOOK_S = 1.0
 LEASE = timedelta(minutes=3)
 CLAIM = 2000
 LOST_FOR = timedelta(hours=24)
+# How long a destination that a person has to mend is left alone: some is mended on the platform alone.
+BLOCKED_FOR = timedelta(hours=1)
 TAKEN = frozenset(
     {
         Outcome.ACCEPTED_PENDING,
@@ -79,9 +81,13 @@ class Deliverer:
         self.terms = route.destination.terms(route.settings)
 
     async def run(self) -> None:
-        """Deliver for ever; an error ends a round, never the loop."""
+        """Deliver for ever; an error ends a round, never the loop. A start may bring what a person mended."""
+        is_started = False
         while True:
             try:
+                if not is_started:
+                    await self.unblock()
+                    is_started = True
                 while await self.work():
                     pass
             except TransientError as error:
@@ -96,11 +102,14 @@ class Deliverer:
         now = clock.now()
         async with borrowed(self.pool) as conn:
             rest = await resting(conn, self.route.site, self.route.name)
-        if rest is not None and (
-            rest.is_blocked or (rest.rests_until is not None and rest.rests_until > now)
-        ):
+        if rest is not None and rest.rests_until is not None and rest.rests_until > now:
             return 0
         return await self.go_on(now) + await self.send_due(now)
+
+    async def unblock(self) -> None:
+        """End a rest at once."""
+        async with borrowed(self.pool) as conn:
+            await let_rest(conn, self.route.site, self.route.name, None, None)
 
     async def send_due(self, now: datetime) -> int:
         """Claim what is due, store it as batches, send them; return how many."""
@@ -286,11 +295,12 @@ class Deliverer:
             DELIVERIES.labels(self.route.site, self.route.name, verdict.outcome).inc()
 
     async def rest(self, conn: Any, verdicts: Sequence[Verdict], steps: Sequence[Any], now: datetime) -> None:  # noqa: ANN401
-        """Let the destination rest when it is throttled, or blocked until a person acts; only this one."""
+        """Let only this destination rest: throttled, or blocked, and then one batch an hour tries."""
         for verdict, one in zip(verdicts, steps, strict=True):
             if verdict.outcome in BLOCKED or verdict.outcome == Outcome.REAUTH:
                 log.error("destination_blocked", destination=self.route.name, reason=verdict.reason)
-                await let_rest(conn, self.route.site, self.route.name, None, verdict.reason, is_blocked=True)
+                until = now + BLOCKED_FOR
+                await let_rest(conn, self.route.site, self.route.name, until, verdict.reason, is_blocked=True)
                 return
             if verdict.outcome == Outcome.THROTTLED and one.at > now:
                 await let_rest(conn, self.route.site, self.route.name, one.at, verdict.reason)
