@@ -15,7 +15,7 @@ import msgspec
 
 from closedloop.deliver.registry import DestinationConfig, read_destination
 from closedloop.domain.money import CURRENCIES
-from closedloop.domain.signing import MIN_SIGNING_BYTES, SIGNING_PREFIX, signing_key
+from closedloop.domain.signing import NO_SIGNING_KEY, SIGNING_PREFIX, signing_key
 from closedloop.domain.tables import Table, as_list, as_table, nearest, not_a_setting, tables_in
 from closedloop.errors import ConfigError
 from closedloop.settings import (
@@ -187,7 +187,7 @@ class Reader:
     def check_key(self, place: str, key: str) -> None:
         """Note a signing secret with which anybody could sign; never shows it."""
         if key.startswith(SIGNING_PREFIX) and signing_key(key) is None:
-            self.mistake(place, f"must be {SIGNING_PREFIX} and base64 of at least {MIN_SIGNING_BYTES} bytes")
+            self.mistake(place, NO_SIGNING_KEY)
 
     def check(self, place: str, table: Table, shape: type[msgspec.Struct]) -> None:
         """Note unknown names in a table and in the tables inside it."""

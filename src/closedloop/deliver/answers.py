@@ -24,7 +24,7 @@ def wait_of(reply: HttpReply) -> float | None:
     told = reply.headers.get("retry-after", "").strip()
     if re.fullmatch(r"[0-9]{1,9}", told, re.ASCII):
         return min(float(told), MAX_WAIT_S)
-    until, since = _moment(told), _moment(reply.headers.get("date", ""))
+    until, since = read_date(told), read_date(reply.headers.get("date", ""))
     if until is None or since is None:
         return None
     return min(max((until - since).total_seconds(), 0.0), MAX_WAIT_S)
@@ -55,7 +55,8 @@ def verdict_of(reply: HttpReply, outcome: Outcome, *, hidden: Iterable[str] = ()
     return Verdict(outcome=outcome, reason=words_of(reply, hidden), wait_s=wait_of(reply))
 
 
-def _moment(text: str) -> datetime | None:
+def read_date(text: str) -> datetime | None:
+    """Return the moment in a header such as Date, None when it holds none."""
     try:
         told = parsedate_to_datetime(text)
     except (ValueError, TypeError, IndexError, OverflowError):

@@ -2,7 +2,17 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal, Protocol, cast, get_args, get_origin, runtime_checkable
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    Protocol,
+    TypeAlias,
+    cast,
+    get_args,
+    get_origin,
+    runtime_checkable,
+)
 
 import msgspec
 
@@ -43,6 +53,21 @@ def about(title: str, meaning: str, *, example: object, secret: bool = False) ->
     `secret`: the configuration takes it from the environment or a file only, and logs mask it.
     """
     return msgspec.Meta(title=title, description=meaning, examples=[example], extra={"secret": secret})
+
+
+# Settings that several destinations have.
+OnlyGoals: TypeAlias = Annotated[
+    tuple[str, ...],
+    about("Goals", "Only conversions of these goals are told; empty: all.", example=("payment_success",)),
+]
+PrivateAddress: TypeAlias = Annotated[
+    bool,
+    about(
+        "Private network",
+        "The address is in a private network, and that is meant; http is allowed, too.",
+        example=True,
+    ),
+]
 
 
 @runtime_checkable

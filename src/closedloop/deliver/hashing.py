@@ -21,5 +21,10 @@ def metrica_phone_md5(phone: str) -> str | None:
     return _md5(digits) if digits else None
 
 
+def sha256_of(contact: str) -> str:
+    """Return the SHA-256 of a contact as it is, `+79001234567` or `a@b.example`, in hexadecimal digits."""
+    return hashlib.sha256(contact.encode()).hexdigest()
+
+
 def _md5(text: str) -> str:
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()

@@ -6,7 +6,6 @@ Source: docs/protocols/destinations/yandex-metrica.md, 1.
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Annotated, Protocol, TypeAlias
 from urllib.parse import urlencode
@@ -15,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from closedloop.deliver.addresses import address_mistake
-from closedloop.deliver.answers import wait_of, words_of
+from closedloop.deliver.answers import read_date, wait_of, words_of
 from closedloop.deliver.fields import about
 from closedloop.domain.delivery import Outcome, Verdict
 from closedloop.domain.exchange import HttpReply, HttpRequest
@@ -46,14 +45,6 @@ Token: TypeAlias = Annotated[
 BaseUrl: TypeAlias = Annotated[
     str,
     about("Address", "Where the API of Yandex Metrica is; another one only for a proxy.", example=HOST),
-]
-PrivateAddress: TypeAlias = Annotated[
-    bool,
-    about(
-        "Private network",
-        "The address is in a private network, and that is meant; http is allowed, too.",
-        example=True,
-    ),
 ]
 GoalId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=255)]
 
@@ -236,10 +227,10 @@ def _wait_s(kind: str, reply: HttpReply) -> float:
 
 def _until_midnight_s(headers: Mapping[str, str]) -> float:
     """Return how long it is until 00:00 GMT by the answer's own date, an hour when it has none."""
-    try:
-        at = parsedate_to_datetime(headers.get("date", "")).astimezone(UTC)
-    except (ValueError, OverflowError):
+    told = read_date(headers.get("date", ""))
+    if told is None:
         return _HOUR_S
+    at = told.astimezone(UTC)
     midnight = datetime.combine(at.date() + timedelta(days=1), datetime.min.time(), UTC)
     return (midnight - at).total_seconds()
 

@@ -5,12 +5,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC
 from decimal import ROUND_HALF_UP
-from hashlib import sha256
 from typing import Literal, TypeAlias
 from urllib.parse import quote
 
 import msgspec
 
+from closedloop.deliver.hashing import sha256_of
 from closedloop.domain.delivery import Sale
 from closedloop.domain.ids import CLICK_IDS
 from closedloop.domain.money import decimal_text
@@ -128,4 +128,4 @@ def _escaped(value: str, place: Place) -> str:
 def _hashed(contacts: Iterable[str]) -> str | None:
     """Return the SHA-256 of the first contact as hexadecimal digits: of `+79001234567`, of `a@b.example`."""
     first = next(iter(contacts), None)
-    return None if first is None else sha256(first.encode()).hexdigest()
+    return None if first is None else sha256_of(first)

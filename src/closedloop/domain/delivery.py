@@ -41,7 +41,7 @@ FINAL = frozenset(
     }
 )
 # The whole destination pauses, and a person is told once.
-BLOCKED = frozenset({Outcome.AUTH_BLOCKED, Outcome.CONFIG_BLOCKED})
+BLOCKED = frozenset({Outcome.REAUTH, Outcome.AUTH_BLOCKED, Outcome.CONFIG_BLOCKED})
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):

@@ -43,7 +43,7 @@ def step(verdict: Verdict, terms: Terms, attempt: int, now: datetime, chance: fl
         return Step(state="parked", at=now)
     if outcome in FINAL:
         return Step(state="done", at=now)
-    if outcome in BLOCKED or outcome == Outcome.REAUTH:
+    if outcome in BLOCKED:
         return Step(state="due", at=now, is_attempt=False)
     return _later(verdict, terms, attempt, now, chance)
 

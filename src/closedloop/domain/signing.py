@@ -8,6 +8,8 @@ from hashlib import sha256
 # A key that begins so is the secret of signatures, base64 of at least so many bytes.
 SIGNING_PREFIX = "whsec_"
 MIN_SIGNING_BYTES = 24
+# What is said of a secret that is none; never shows it.
+NO_SIGNING_KEY = f"must be {SIGNING_PREFIX} and base64 of at least {MIN_SIGNING_BYTES} bytes"
 
 
 def signing_key(secret: str) -> bytes | None:

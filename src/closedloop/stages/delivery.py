@@ -17,9 +17,10 @@ from closedloop.domain.deal import Deal
 from closedloop.domain.delivery import BLOCKED, Outcome, Sale, Skipped, Told, Verdict, deadline
 from closedloop.domain.ids import CLICK_IDS
 from closedloop.domain.schedule import step
-from closedloop.errors import OperatorError, TransientError
+from closedloop.errors import OperatorError
 from closedloop.stages import clock
 from closedloop.stages.dealbook import Pool
+from closedloop.stages.rounds import one_round
 from closedloop.store.database import borrowed
 from closedloop.store.deliveries import (
     ClaimedRow,
@@ -36,7 +37,7 @@ from closedloop.store.deliveries import (
 )
 from closedloop.store.sealed import Sealer
 from closedloop.store.statements import Shape
-from closedloop.telemetry import DELIVERIES, STAGE_FAILURES
+from closedloop.telemetry import DELIVERIES
 
 if TYPE_CHECKING:
     from closedloop.outbound import Outbound
@@ -84,17 +85,12 @@ class Deliverer:
         """Deliver for ever; an error ends a round, never the loop. A start may bring what a person mended."""
         is_started = False
         while True:
-            try:
+            with one_round("delivery", site=self.route.site, destination=self.route.name):
                 if not is_started:
                     await self.unblock()
                     is_started = True
                 while await self.work():
                     pass
-            except TransientError as error:
-                log.info("delivery_waits", site=self.route.site, reason=str(error))
-            except Exception:
-                STAGE_FAILURES.labels("delivery").inc()
-                log.exception("delivery_failed", site=self.route.site, destination=self.route.name)
             await asyncio.sleep(clock.jitter(LOOK_S))
 
     async def work(self) -> int:
@@ -297,7 +293,7 @@ class Deliverer:
     async def rest(self, conn: Any, verdicts: Sequence[Verdict], steps: Sequence[Any], now: datetime) -> None:  # noqa: ANN401
         """Let only this destination rest: throttled, or blocked, and then one batch an hour tries."""
         for verdict, one in zip(verdicts, steps, strict=True):
-            if verdict.outcome in BLOCKED or verdict.outcome == Outcome.REAUTH:
+            if verdict.outcome in BLOCKED:
                 log.error("destination_blocked", destination=self.route.name, reason=verdict.reason)
                 until = now + BLOCKED_FOR
                 await let_rest(conn, self.route.site, self.route.name, until, verdict.reason, is_blocked=True)

@@ -16,6 +16,7 @@ from closedloop.settings import Site
 from closedloop.stages import clock
 from closedloop.stages.dealbook import DealBook
 from closedloop.stages.intake import Intake
+from closedloop.stages.rounds import one_round
 from closedloop.store.database import borrowed
 from closedloop.store.inbox import KeptWebhook, count_open, next_waiting, settle_webhook
 from closedloop.store.journal import Occasion
@@ -54,16 +55,11 @@ class InboxReader:
         """Look for webhooks for ever; an error ends a round, never the loop."""
         counted_at = clock.elapsed() - COUNT_S
         while True:
-            try:
+            with one_round("inbox", site=self.site.name):
                 await self.work()
                 if clock.elapsed() - counted_at >= COUNT_S:
                     await self.count()
                     counted_at = clock.elapsed()
-            except TransientError as error:
-                log.info("inbox_waits", site=self.site.name, reason=str(error))
-            except Exception:
-                STAGE_FAILURES.labels("inbox").inc()
-                log.exception("inbox_failed", site=self.site.name)
             await asyncio.sleep(clock.jitter(LOOK_S))
 
     async def work(self) -> int:

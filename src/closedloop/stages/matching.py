@@ -7,14 +7,14 @@ import structlog
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
-from closedloop.errors import TransientError
 from closedloop.stages import clock
 from closedloop.stages.images import ImageKeeper
+from closedloop.stages.rounds import one_round
 from closedloop.store.database import borrowed
 from closedloop.store.leads import tie_lead
 from closedloop.store.statements import Shape
 from closedloop.store.waiting import CHUNK, Found, match_late, written_so_far
-from closedloop.telemetry import LATE_MATCHES, STAGE_FAILURES
+from closedloop.telemetry import LATE_MATCHES
 
 # A session is found within 5 s of its arrival. A pass comes every second while it is cheap; a dear one
 # (100,000 waiting: some 90 ms) comes more seldom, so that the search stays under 5 % of a core.
@@ -47,13 +47,8 @@ class Matcher:
         while True:
             await asyncio.sleep(pause)
             started = clock.elapsed()
-            try:
+            with one_round("matching"):
                 await self.look_at_all()
-            except TransientError as error:
-                log.info("matching_waits", reason=str(error))
-            except Exception:
-                STAGE_FAILURES.labels("matching").inc()
-                log.exception("matching_failed")
             pause = min(max((clock.elapsed() - started) / SHARE, SOONEST_S), LATEST_S)
 
     async def look_at_all(self) -> int:

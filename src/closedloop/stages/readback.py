@@ -12,6 +12,7 @@ from closedloop.errors import ClosedloopError, CrmAwayError, OperatorError, Tran
 from closedloop.stages import clock
 from closedloop.stages.crm import CrmClient
 from closedloop.stages.dealbook import DealBook
+from closedloop.stages.rounds import one_round
 from closedloop.store.database import borrowed
 from closedloop.store.deals import Task
 from closedloop.store.journal import Occasion
@@ -38,14 +39,9 @@ class DealReader:
     async def run(self) -> None:
         """Read what is due for ever; an error ends a round, never the loop."""
         while True:
-            try:
+            with one_round("readback", site=self.book.site.name):
                 while await self.read_due():
                     pass
-            except TransientError as error:
-                log.info("readback_waits", site=self.book.site.name, reason=str(error))
-            except Exception:
-                STAGE_FAILURES.labels("readback").inc()
-                log.exception("readback_failed", site=self.book.site.name)
             await asyncio.sleep(clock.jitter(LOOK_S))
 
     async def read_due(self) -> int:

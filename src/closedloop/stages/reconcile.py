@@ -1,6 +1,6 @@
 """Compares a CRM's deals of a period with our conversions; changes nothing."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from closedloop.domain.reconcile import (
@@ -14,12 +14,11 @@ from closedloop.domain.reconcile import (
 )
 from closedloop.stages.crm import CrmClient
 from closedloop.stages.dealbook import DealBook
+from closedloop.stages.sweep import Progress
 from closedloop.store.database import borrowed
 from closedloop.store.reconcile import conversions_of_deals, conversions_of_period
 
 CHUNK = 50
-
-Progress = Callable[[int, int | None], None]
 
 
 class Reconciler:

@@ -13,9 +13,9 @@ from closedloop.settings import WriteBack
 from closedloop.stages import clock
 from closedloop.stages.crm import CrmClient
 from closedloop.stages.dealbook import DealBook
+from closedloop.stages.rounds import one_round
 from closedloop.store.database import borrowed
 from closedloop.store.origins import PAGE, DealOrigin, Place
-from closedloop.telemetry import STAGE_FAILURES
 
 ROUND_S = 30.0
 # A deal that the CRM refuses to change is left alone for so long; when it refuses several in a row it means
@@ -46,13 +46,8 @@ class BackWriter:
         """Go round for ever; an error ends a round, never the loop."""
         while True:
             await asyncio.sleep(clock.jitter(ROUND_S))
-            try:
+            with one_round("writeback", passing=(TransientError, OperatorError), site=self.book.site.name):
                 await self.write()
-            except (TransientError, OperatorError) as error:
-                log.info("writeback_waits", site=self.book.site.name, reason=str(error))
-            except Exception:
-                STAGE_FAILURES.labels("writeback").inc()
-                log.exception("writeback_failed", site=self.book.site.name)
 
     async def write(self) -> int:
         """Write what has changed since it was written last; return into how many deals.

@@ -216,13 +216,18 @@ _EVENT = """
      where site = %(site)s and event_id = %(event_id)s
 """
 
-_KNOWN = """
-    select conversion_id, goal, deal_id, dedup_rule, value, currency, occurred_at, received_at, told_at,
+# A `Known` conversion, and the table that it stands in.
+KNOWN = """
+           conversion_id, goal, deal_id, dedup_rule, value, currency, occurred_at, received_at, told_at,
            cancelled_at, revision, session_row, rule,
            jsonb_strip_nulls(jsonb_build_object(
                'session_id', session_id, 'ym_uid', ym_uid, 'ym_uid_low', ym_uid_low,
                'ym_uid_high', ym_uid_high, 'yclid', yclid, 'identifiers', identifiers)) as search
       from closedloop.conversion
+"""
+
+_KNOWN = f"""
+    select {KNOWN}
      where site = %(site)s and dedup_key = %(dedup_key)s
        for update
 """

@@ -8,19 +8,14 @@ from psycopg import AsyncConnection
 from psycopg.rows import class_row
 
 from closedloop.domain.conversion import Conversion
-from closedloop.store.conversions import Known, Ledger, Search, search_of
+from closedloop.store.conversions import KNOWN, Known, Ledger, Search, search_of
 
 _READ_ONLY = """
     set transaction read only
 """
 
-_KNOWN = """
-    select dedup_key, conversion_id, goal, deal_id, dedup_rule, value, currency,
-           occurred_at, received_at, told_at, cancelled_at, revision, session_row, rule,
-           jsonb_strip_nulls(jsonb_build_object(
-               'session_id', session_id, 'ym_uid', ym_uid, 'ym_uid_low', ym_uid_low,
-               'ym_uid_high', ym_uid_high, 'yclid', yclid, 'identifiers', identifiers)) as search
-      from closedloop.conversion
+_KNOWN = f"""
+    select dedup_key, {KNOWN}
      where site = %(site)s and dedup_key = any(%(keys)s)
 """
 

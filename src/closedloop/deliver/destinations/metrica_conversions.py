@@ -12,13 +12,12 @@ import msgspec
 from msgspec import Meta
 
 from closedloop.deliver.base import Batch
-from closedloop.deliver.fields import about
+from closedloop.deliver.fields import PrivateAddress, about
 from closedloop.deliver.metrica import (
     HOST,
     BaseUrl,
     Counter,
     GoalId,
-    PrivateAddress,
     Table,
     Token,
     access_mistakes,

@@ -13,14 +13,13 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 import msgspec
 
 from closedloop.deliver.base import Batch
-from closedloop.deliver.fields import about
+from closedloop.deliver.fields import PrivateAddress, about
 from closedloop.deliver.hashing import metrica_email_md5, metrica_phone_md5
 from closedloop.deliver.metrica import (
     HOST,
     BaseUrl,
     Counter,
     GoalId,
-    PrivateAddress,
     Table,
     Token,
     access_mistakes,

@@ -15,7 +15,7 @@ from closedloop.deliver.addresses import address_mistake
 from closedloop.deliver.answers import is_page, verdict_of, wait_of
 from closedloop.deliver.base import Batch
 from closedloop.deliver.events import EVENTS, event_of, goal_refused
-from closedloop.deliver.fields import about
+from closedloop.deliver.fields import OnlyGoals, PrivateAddress, about
 from closedloop.deliver.one_way import OneWay
 from closedloop.deliver.template import fill, macros_in, sample, template_mistakes, values_of
 from closedloop.domain.delivery import Outcome, Sale, Skipped, Terms, Verdict
@@ -90,10 +90,7 @@ class UrlTemplateSettings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         about("Token", "A secret that `{token}` stands for.", example="0f8a5c", secret=True),
     ] = ""
-    only_goals: Annotated[
-        tuple[str, ...],
-        about("Goals", "Only conversions of these goals are told; empty: all.", example=("payment_success",)),
-    ] = ()
+    only_goals: OnlyGoals = ()
     when: Annotated[
         Literal["first", "changes", "cancellations"],
         about(
@@ -135,14 +132,7 @@ class UrlTemplateSettings(msgspec.Struct, frozen=True, kw_only=True):
             example=True,
         ),
     ] = False
-    private_address: Annotated[
-        bool,
-        about(
-            "Private network",
-            "The address is in a private network, and that is meant; http is allowed, too.",
-            example=True,
-        ),
-    ] = False
+    private_address: PrivateAddress = False
 
     def templates(self) -> dict[str, str]:
         """Return all texts with macros, by key."""

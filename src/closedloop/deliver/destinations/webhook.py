@@ -5,7 +5,6 @@ The body is documented in docs/reference/webhook.md. Source: docs/protocols/dest
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from hashlib import sha256
 from typing import Annotated
 
 import msgspec
@@ -15,13 +14,14 @@ from closedloop.deliver.addresses import address_mistake
 from closedloop.deliver.answers import verdict_of, wait_of
 from closedloop.deliver.base import Batch
 from closedloop.deliver.events import event_of, goal_refused
-from closedloop.deliver.fields import about
+from closedloop.deliver.fields import OnlyGoals, PrivateAddress, about
+from closedloop.deliver.hashing import sha256_of
 from closedloop.deliver.one_way import OneWay
 from closedloop.domain.conversion import digest_of
 from closedloop.domain.delivery import Outcome, Sale, Skipped, Terms, Verdict
 from closedloop.domain.exchange import HttpReply, HttpRequest
 from closedloop.domain.money import decimal_text
-from closedloop.domain.signing import MIN_SIGNING_BYTES, signature, signing_key
+from closedloop.domain.signing import NO_SIGNING_KEY, signature, signing_key
 
 SCHEMA = 1
 # The specification's own schedule lasts three days; with the engine's pauses this does, too.
@@ -52,10 +52,7 @@ class WebhookSettings(msgspec.Struct, frozen=True, kw_only=True):
             secret=True,
         ),
     ]
-    only_goals: Annotated[
-        tuple[str, ...],
-        about("Goals", "Only conversions of these goals are told; empty: all.", example=("payment_success",)),
-    ] = ()
+    only_goals: OnlyGoals = ()
     contacts: Annotated[
         bool,
         about(
@@ -64,14 +61,7 @@ class WebhookSettings(msgspec.Struct, frozen=True, kw_only=True):
             example=True,
         ),
     ] = False
-    private_address: Annotated[
-        bool,
-        about(
-            "Private network",
-            "The address is in a private network, and that is meant; http is allowed, too.",
-            example=True,
-        ),
-    ] = False
+    private_address: PrivateAddress = False
 
     def mistakes(self) -> Iterable[tuple[str, str]]:
         """Yield what is wrong with the address and the secrets; shows neither."""
@@ -79,7 +69,7 @@ class WebhookSettings(msgspec.Struct, frozen=True, kw_only=True):
             yield "url", problem
         for at, secret in enumerate(self.secrets):
             if signing_key(secret) is None:
-                yield f"secrets[{at}]", f"must be whsec_ and base64 of at least {MIN_SIGNING_BYTES} bytes"
+                yield f"secrets[{at}]", NO_SIGNING_KEY
 
 
 class WebhookData(msgspec.Struct, frozen=True, kw_only=True):
@@ -207,14 +197,9 @@ def data_of(sale: Sale, *, with_contacts: bool) -> WebhookData:
         visited_at=sale.visited_at and sale.visited_at.astimezone(UTC),
         match=sale.match,
         ids=dict(sorted(sale.ids.items())),
-        phones_sha256=hashed(sale.phones) if with_contacts else UNSET,
-        emails_sha256=hashed(sale.emails) if with_contacts else UNSET,
+        phones_sha256=[sha256_of(one) for one in sale.phones] if with_contacts else UNSET,
+        emails_sha256=[sha256_of(one) for one in sale.emails] if with_contacts else UNSET,
     )
-
-
-def hashed(contacts: Sequence[str]) -> list[str]:
-    """Return the SHA-256 of each contact in hexadecimal digits."""
-    return [sha256(contact.encode()).hexdigest() for contact in contacts]
 
 
 def outcome_of(reply: HttpReply) -> Outcome:

@@ -5,7 +5,8 @@ from collections.abc import Generator
 from pathlib import Path
 
 from closedloop.config import read_config
-from closedloop.settings import Config
+from closedloop.errors import OperatorError
+from closedloop.settings import Config, Site
 from closedloop.store.database import plain_conninfo
 from closedloop.store.embedded import Embedded
 
@@ -17,3 +18,10 @@ def database_of(config: Path | None, data_dir: Path | None) -> Generator[tuple[C
     with contextlib.ExitStack() as stack:
         url = settings.database_url or stack.enter_context(Embedded(settings.data_dir)).url
         yield settings, plain_conninfo(url)
+
+
+def site_of(settings: Config, name: str) -> Site:
+    """Return a configured site. Raises OperatorError for a name that is none."""
+    if name not in settings.sites:
+        raise OperatorError(f"there is no site {name}; known are: {', '.join(settings.sites)}")
+    return settings.sites[name]

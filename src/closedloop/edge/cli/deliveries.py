@@ -10,9 +10,8 @@ import psycopg
 
 from closedloop.domain.money import decimal_text
 from closedloop.edge.cli.crm_process import print_table
-from closedloop.edge.cli.database import database_of
+from closedloop.edge.cli.database import database_of, site_of
 from closedloop.edge.cli.why import moment
-from closedloop.errors import OperatorError
 from closedloop.store.database import translated
 from closedloop.store.story import ListedDelivery, list_deliveries
 
@@ -32,11 +31,9 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 def run(wanted: Wanted) -> int:
     """Print deliveries, changed last first, and return the exit code."""
     with database_of(wanted.config, wanted.data_dir) as (settings, conninfo):
-        if wanted.site not in settings.sites:
-            raise OperatorError(f"there is no site {wanted.site}; known are: {', '.join(settings.sites)}")
+        zone = site_of(settings, wanted.site).zone
         with translated(), psycopg.connect(conninfo, autocommit=True, prepare_threshold=None) as conn:
             found = list_deliveries(conn, wanted.site, wanted.destination, wanted.state, wanted.limit)
-        zone = settings.sites[wanted.site].zone
     if wanted.as_json:
         sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
     elif found:

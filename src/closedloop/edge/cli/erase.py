@@ -8,7 +8,7 @@ import msgspec
 import psycopg
 
 from closedloop.domain.identity import email_address, phone_e164
-from closedloop.edge.cli.database import database_of
+from closedloop.edge.cli.database import database_of, site_of
 from closedloop.errors import OperatorError
 from closedloop.stages import clock
 from closedloop.store.erase import Found, Person, erase, find_person
@@ -37,8 +37,7 @@ def run(wanted: Wanted) -> int:
     Raises OperatorError when nobody is named, the site is unknown, or a contact cannot be read.
     """
     with database_of(wanted.config, wanted.data_dir) as (settings, conninfo):
-        if wanted.site not in settings.sites:
-            raise OperatorError(f"there is no site {wanted.site}; known are: {', '.join(settings.sites)}")
+        site_of(settings, wanted.site)
         person = person_of(wanted, Sealer(settings.deployment_key))
         with psycopg.connect(conninfo, autocommit=True, prepare_threshold=None) as conn:
             table = read_session_table_now(conn)

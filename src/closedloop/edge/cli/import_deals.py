@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,8 @@ import msgspec
 from rich.console import Console
 
 from closedloop.domain.tables import nearest
-from closedloop.edge.cli.database import database_of
+from closedloop.edge.cli.crm_process import log_warnings_only
+from closedloop.edge.cli.database import database_of, site_of
 from closedloop.edge.cli.import_file import open_table
 from closedloop.edge.cli.import_record import CHUNK, Recording, Tally, written_at
 from closedloop.edge.cli.import_rows import GoodRow, Plan, Survey, Wish, make_plan, survey
@@ -30,7 +30,6 @@ from closedloop.errors import OperatorError, TransientError
 from closedloop.parse.headings import KEYS
 from closedloop.stages import clock
 from closedloop.stages.process import Process
-from closedloop.telemetry import set_up_logs
 
 DEFAULT_GOAL = "payment_success"
 
@@ -60,12 +59,10 @@ def run(wanted: Wanted) -> int:
     console = Console(
         file=sys.stderr if wanted.as_json else sys.stdout, highlight=False, markup=False, soft_wrap=True
     )
-    set_up_logs(pretty=sys.stderr.isatty(), least=logging.WARNING)
+    log_warnings_only()
     table = open_table(wanted.file)
     with database_of(wanted.config, wanted.data_dir) as (settings, conninfo):
-        if wanted.site not in settings.sites:
-            raise OperatorError(f"there is no site {wanted.site}; known are: {', '.join(settings.sites)}")
-        site = settings.sites[wanted.site]
+        site = site_of(settings, wanted.site)
         plan = make_plan(table, wish, site, clock.now())
         say_plan(console, plan)
         with bar(console, "reading") as advance:

@@ -133,7 +133,7 @@ def erase(**told: Any) -> None:  # noqa: ANN401 - the options above
 
 @app.command(name="import")
 @click.argument("file", type=FILE)
-@click.option("--site", default="default", show_default=True, help="The site.")
+@site
 @click.option(
     "--column", multiple=True, metavar="KEY=NAME", help='Which column is which: goal_value="Сумма".'
 )

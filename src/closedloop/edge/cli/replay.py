@@ -10,8 +10,7 @@ import msgspec
 import psycopg
 
 from closedloop.edge.cli.crm_process import log_warnings_only, print_table, process_on
-from closedloop.edge.cli.database import database_of
-from closedloop.errors import OperatorError
+from closedloop.edge.cli.database import database_of, site_of
 from closedloop.settings import Config
 from closedloop.stages.crms import inbox_reader
 from closedloop.stages.readback import DealReader
@@ -36,8 +35,7 @@ def run(wanted: Wanted) -> int:
     """Work again on what failed, and return the exit code: 1 when something fails again."""
     log_warnings_only()
     with database_of(wanted.config, wanted.data_dir) as (settings, conninfo):
-        if wanted.site not in settings.sites:
-            raise OperatorError(f"there is no site {wanted.site}; known are: {', '.join(settings.sites)}")
+        site_of(settings, wanted.site)
         before = failed(conninfo, wanted)
         if wanted.dry_run or not before:
             show(before, wanted, settings, before_work(len(before)), read=0)

@@ -10,8 +10,7 @@ import psycopg
 
 from closedloop.domain.money import decimal_text
 from closedloop.domain.story import sentence
-from closedloop.edge.cli.database import database_of
-from closedloop.errors import OperatorError
+from closedloop.edge.cli.database import database_of, site_of
 from closedloop.store.database import translated
 from closedloop.store.story import Story, ToldDelivery, find_stories
 
@@ -29,11 +28,9 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 def run(wanted: Wanted) -> int:
     """Print the story, and return the exit code: 1 when nothing is known of the deal."""
     with database_of(wanted.config, wanted.data_dir) as (settings, conninfo):
-        if wanted.site not in settings.sites:
-            raise OperatorError(f"there is no site {wanted.site}; known are: {', '.join(settings.sites)}")
+        zone = site_of(settings, wanted.site).zone
         with translated(), psycopg.connect(conninfo, autocommit=True, prepare_threshold=None) as conn:
             stories = find_stories(conn, wanted.site, wanted.deal)
-        zone = settings.sites[wanted.site].zone
     if wanted.as_json:
         sys.stdout.write(msgspec.json.encode(stories).decode() + "\n")
     elif stories:

@@ -194,7 +194,7 @@ def _event(key: str, name: str, action: str, told: Tree) -> AmoEvent:
         old_status_id=_word(row, "old_status_id"),
         pipeline_id=_word(row, "pipeline_id"),
         old_pipeline_id=_word(row, "old_pipeline_id"),
-        outcome=_outcome(status_id) if is_lead and status_id else None,
+        outcome=outcome_of(status_id) if is_lead and status_id else None,
         price=_price(key, row) if is_lead else None,
         created_at=_unix(row, "created_at", "date_create"),
         last_modified=_unix(row, "last_modified", "updated_at"),
@@ -206,7 +206,7 @@ def _event(key: str, name: str, action: str, told: Tree) -> AmoEvent:
     )
 
 
-def _outcome(status_id: str) -> Outcome:
+def outcome_of(status_id: str) -> Outcome:
     """Return what a status means in every funnel. Source: docs/protocols/amocrm.md, 1.6."""
     if status_id == WON:
         return "won"

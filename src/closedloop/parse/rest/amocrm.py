@@ -21,6 +21,7 @@ from closedloop.parse.rest.answers import (
     object_id,
     read_object,
     rows,
+    sweep_of,
     text,
 )
 from closedloop.parse.rest.funnels import unknown
@@ -97,7 +98,7 @@ class AmoCrmApi:
         Deals of one second may come twice. The cursor of the last page begins the next sweep: a minute before
         the last change that was seen. Raises CallerError for a text that is no cursor.
         """
-        sweep = self._fitted(_read_cursor(cursor))
+        sweep = self._fitted(sweep_of(cursor, Sweep, "amoCRM"))
         if sweep.page:
             reply = yield Request(method="GET", path=LEADS, query=_of_one_second(sweep))
             return (yield from self._page(_leads_of(reply), _before(sweep), is_last=False))
@@ -269,10 +270,3 @@ def _changed_in(lead: Table) -> int:
 
 def _cursor_of(sweep: Sweep) -> str:
     return msgspec.json.encode(sweep).decode()
-
-
-def _read_cursor(cursor: str) -> Sweep:
-    try:
-        return msgspec.json.decode(cursor, type=Sweep)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise CallerError("cursor", "is no cursor of amoCRM", shown=cursor) from error

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from closedloop.parse.base import Check
 from closedloop.parse.rest.answers import Table, currency, text
 from closedloop.parse.rest.funnels import Funnels
-from closedloop.parse.search import SESSION, is_same_name, kind_of
+from closedloop.parse.rest.session_check import session_check
 
-_SHOWN = 5
 _SPELLINGS = ("name", "code", "id")
 
 
@@ -43,20 +42,10 @@ def _stages(funnels: Funnels) -> Check:
 
 def _session_field(fields: Sequence[Table], wanted: str | None) -> Check:
     spelled = [[spelling for key in _SPELLINGS if (spelling := text(field.get(key)))] for field in fields]
-    shown = ", ".join([names[0] for names in spelled if SESSION in map(kind_of, names)][:_SHOWN])
-    if wanted is not None:
-        is_ok = any(is_same_name(wanted, one) for names in spelled for one in names)
-        hint = f"did you mean {shown}?" if shown else "make it, or leave session_field out."
-        problem = f"Leads have no field {wanted}, which session_field names: {hint}"
-        return _field_check(is_ok=is_ok, sentence=f"The field {wanted} is there." if is_ok else problem)
-    if shown:
-        return _field_check(is_ok=True, sentence=f"The session is looked for in {shown}.")
-    sentence = (
-        "Leads have no field that is called like session_id: make a text field of this name in amoCRM "
-        "and map the hidden field session_id of your forms to it."
+    return session_check(
+        spelled,
+        wanted,
+        not_there=f"Leads have no field {wanted}, which session_field names",
+        none_there="Leads have no field that is called like session_id: make a text field of this name in "
+        "amoCRM and map the hidden field session_id of your forms to it.",
     )
-    return _field_check(is_ok=False, sentence=sentence)
-
-
-def _field_check(*, is_ok: bool, sentence: str) -> Check:
-    return Check(name="session field", is_ok=is_ok, sentence=sentence)

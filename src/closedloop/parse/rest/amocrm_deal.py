@@ -6,7 +6,8 @@ from decimal import Decimal
 
 import msgspec
 
-from closedloop.domain.deal import Deal, Outcome, Step
+from closedloop.domain.deal import Deal, Step
+from closedloop.parse.crm.amocrm import outcome_of
 from closedloop.parse.fields import MAX_TEXT
 from closedloop.parse.rest.answers import (
     Json,
@@ -29,7 +30,6 @@ from closedloop.parse.search import (
 )
 
 NAME = "amocrm"
-WON, LOST = "142", "143"
 _UNSORTED = "1"
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -47,7 +47,7 @@ def deal_of(lead: Table, contacts: Sequence[Table], account: Account, session_fi
     Fields are looked at before those of the contacts. Source: docs/protocols/amocrm.md, 1.6 and 4.
     """
     now = step_of(lead)
-    outcome = _outcome(now.stage)
+    outcome = outcome_of(now.stage)
     return Deal(
         crm=NAME,
         deal_id=object_id(lead.get("id")),
@@ -86,7 +86,7 @@ def funnels_of(answer: Json) -> dict[str, Sequence[Stage]]:
         statuses = rows(inside(pipeline, "_embedded", "statuses"))
         ordered = sorted(statuses, key=lambda status: int(object_id(status.get("sort")) or 0))
         found[object_id(pipeline.get("id"))] = [
-            Stage(stage_id=stage_id, outcome=_outcome(stage_id))
+            Stage(stage_id=stage_id, outcome=outcome_of(stage_id))
             for status in ordered
             if (stage_id := object_id(status.get("id"))) and text(status.get("type")) != _UNSORTED
         ]
@@ -113,12 +113,6 @@ def goal_fields(lead: Table) -> dict[str, str]:
             found.setdefault(spellings[place], value)
     found.pop("", None)
     return found
-
-
-def _outcome(status: str) -> Outcome:
-    if status == WON:
-        return "won"
-    return "lost" if status == LOST else "open"
 
 
 def _value(lead: Table) -> Decimal | None:

@@ -8,6 +8,8 @@ from decimal import Decimal
 from itertools import islice
 from typing import TypeAlias, TypeVar
 
+import msgspec
+
 from closedloop.domain.money import read_currency, read_number
 from closedloop.errors import CallerError
 
@@ -112,6 +114,14 @@ def chunks(items: Iterable[T], size: int) -> Iterator[Sequence[T]]:
     iterator = iter(items)
     while part := list(islice(iterator, size)):
         yield part
+
+
+def sweep_of(cursor: str, shape: type[T], crm: str) -> T:
+    """Return a sweep from the JSON of its cursor. Raises CallerError for a text that is none."""
+    try:
+        return msgspec.json.decode(cursor, type=shape)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise CallerError("cursor", f"is no cursor of {crm}", shown=cursor) from error
 
 
 def _storable(told: str) -> str:

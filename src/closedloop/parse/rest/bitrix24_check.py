@@ -14,10 +14,9 @@ from closedloop.parse.rest.bitrix24_known import (
     stages_command,
     stages_of,
 )
-from closedloop.parse.search import SESSION, is_same_name, kind_of
+from closedloop.parse.rest.session_check import field_check, session_check
 
 _READ = {"deals": DEAL, "leads": LEAD, "contacts": CONTACT}
-_SHOWN = 5
 
 
 def check_commands() -> dict[str, str]:
@@ -77,27 +76,17 @@ def _stages(answers: Answers) -> Check:
 def _session_field(answers: Answers, wanted: str | None) -> Check:
     if not {f"{OPTIONAL}fields", f"{OPTIONAL}lead_fields"} & set(answers.results):
         sentence = "The fields of deals cannot be read: the webhook needs the permission CRM."
-        return _field_check(is_ok=False, sentence=sentence)
+        return field_check(is_ok=False, sentence=sentence)
     spelled = {
         name: (name, *labels)
         for told in ("fields", "lead_fields")
         for name, labels in labels_of(answers.results.get(f"{OPTIONAL}{told}")).items()
     }
-    alike = [name for name, names in spelled.items() if SESSION in map(kind_of, names)]
-    shown = ", ".join(alike[:_SHOWN])
-    if wanted is not None:
-        is_ok = any(is_same_name(wanted, one) for names in spelled.values() for one in names)
-        hint = f"did you mean {shown}?" if alike else "make it, or leave session_field out."
-        problem = f"Neither deals nor leads have the field {wanted} that session_field names: {hint}"
-        return _field_check(is_ok=is_ok, sentence=f"The field {wanted} is there." if is_ok else problem)
-    if alike:
-        return _field_check(is_ok=True, sentence=f"The session is looked for in {shown}.")
-    sentence = (
-        "Neither deals nor leads have a field that is called like session_id: make a text field of this name "
-        "in Bitrix24 and map the hidden field session_id of your forms to it. Comments are read as well."
+    return session_check(
+        list(spelled.values()),
+        wanted,
+        not_there=f"Neither deals nor leads have the field {wanted} that session_field names",
+        none_there="Neither deals nor leads have a field that is called like session_id: make a text field "
+        "of this name in Bitrix24 and map the hidden field session_id of your forms to it. Comments are read "
+        "as well.",
     )
-    return _field_check(is_ok=False, sentence=sentence)
-
-
-def _field_check(*, is_ok: bool, sentence: str) -> Check:
-    return Check(name="session field", is_ok=is_ok, sentence=sentence)

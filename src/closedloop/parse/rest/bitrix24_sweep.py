@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 import msgspec
 from msgspec.structs import replace
 
-from closedloop.errors import CallerError, TransientError
-from closedloop.parse.rest.answers import Table, inside, moment, object_id, rows
+from closedloop.errors import TransientError
+from closedloop.parse.rest.answers import Table, inside, moment, object_id, rows, sweep_of
 from closedloop.parse.rest.bitrix24_batch import OPTIONAL, PAGE, Answers, command
 from closedloop.parse.rest.bitrix24_known import DEAL
 
@@ -47,10 +47,7 @@ def cursor_of(sweep: Sweep) -> str:
 
 def read_cursor(cursor: str) -> Sweep:
     """Return the sweep of a cursor. Raises CallerError for a text that is none."""
-    try:
-        return msgspec.json.decode(cursor, type=Sweep)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise CallerError("cursor", "is no cursor of Bitrix24", shown=cursor) from error
+    return sweep_of(cursor, Sweep, "Bitrix24")
 
 
 def page_commands(sweep: Sweep) -> dict[str, str]:
