@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from closedloop.domain.exchange import Reply, Request
+from closedloop.domain.exchange import HttpReply, HttpRequest, Reply, Request
 from closedloop.errors import CrmAwayError, OperatorError
 from closedloop.outbound import MAX_REPLY_BYTES, Outbound, is_literal, is_public
 from fix_tools import free_port
@@ -202,3 +202,18 @@ def test_cookies_are_forgotten(receiver: Receiver) -> None:
     asyncio.run(run())
 
     assert [call.request.headers.get("cookie") for call in receiver.calls] == [None, None]
+
+
+def test_host_that_no_name_can_be_is_no_connection() -> None:
+    """An error that left here would end each round of its destination, for ever."""
+
+    async def run() -> HttpReply:
+        outbound = Outbound()
+        try:
+            return await outbound.exchange(HttpRequest(method="GET", url=f"https://{'a' * 64}.example/"))
+        finally:
+            await outbound.close()
+
+    reply = asyncio.run(run())
+
+    assert (reply.status, reply.sent) == (0, False)

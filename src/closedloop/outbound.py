@@ -3,7 +3,7 @@
 import ipaddress
 import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import aiohttp
@@ -18,6 +18,8 @@ CONNECT_S = 5
 TOTAL_S = 65  # a call of Bitrix24 may take 60 (docs/protocols/bitrix24.md, 5.5)
 MAX_REPLY_BYTES = 32 * 1024 * 1024
 CONNECTIONS = 8
+# What a call ends with that gets no answer; UnicodeError: a host that no name can be.
+FAILURES = (aiohttp.ClientError, OSError, UnicodeError)
 
 
 class PublicResolver(AbstractResolver):
@@ -67,26 +69,15 @@ class Outbound:
         only: the path of a webhook of Bitrix24 is a secret.
         """
         url = address_of(base, request.path)
-        # As it is asked for: a host in full-width digits is an address, too.
-        host = url.host or ""
-        if not self.private and is_literal(host) and not is_public(host):
-            raise private(host)
         body = None if request.body is None else json.dumps(request.body, ensure_ascii=False).encode()
         labels = {**headers, **({} if body is None else {"Content-Type": "application/json"})}
         try:
-            async with self.opened().request(
-                request.method,
-                url,
-                params=list(request.query),
-                data=body,
-                headers=labels,
-                allow_redirects=False,
-            ) as answer:
-                return Reply(status=answer.status, body=await read_whole(answer))
+            reply = await self.call(request.method, url, labels, body, request.query)
         except TimeoutError:
-            raise CrmAwayError(f"{host} did not answer within {self.total_s:g} s") from None
-        except (aiohttp.ClientError, OSError, UnicodeError) as error:
-            raise CrmAwayError(f"{host} cannot be reached: {type(error).__name__}") from None
+            raise CrmAwayError(f"{url.host} did not answer within {self.total_s:g} s") from None
+        except FAILURES as error:
+            raise CrmAwayError(f"{url.host} cannot be reached: {type(error).__name__}") from None
+        return Reply(status=reply.status, body=reply.body)
 
     async def exchange(self, request: HttpRequest) -> HttpReply:
         """Return the answer to a request, with status 0 when none came; a redirect is an answer, too.
@@ -94,22 +85,34 @@ class Outbound:
         Raises OperatorError for an address in a private network.
         """
         url = URL(request.url, encoded=True)
-        if not self.private and is_literal(url.host or "") and not is_public(url.host or ""):
-            raise private(url.host or "")
         try:
-            async with self.opened().request(
-                request.method,
-                url,
-                data=request.body or None,
-                headers=dict(request.headers),
-                allow_redirects=False,
-            ) as answer:
-                headers = {name.lower(): value for name, value in answer.headers.items()}
-                return HttpReply(status=answer.status, headers=headers, body=await read_whole(answer))
-        except aiohttp.ClientConnectorError:
+            return await self.call(request.method, url, dict(request.headers), request.body or None)
+        except (aiohttp.ClientConnectorError, UnicodeError):
             return HttpReply(status=0, sent=False)
-        except (TimeoutError, aiohttp.ClientError, OSError, CrmAwayError):
+        except (*FAILURES, TimeoutError, CrmAwayError):
             return HttpReply(status=0, sent=True)
+
+    async def call(
+        self,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        query: Sequence[tuple[str, str]] = (),
+    ) -> HttpReply:
+        """Return the answer to one call. Raises TimeoutError and `FAILURES` when none came.
+
+        CrmAwayError for one that is too large, OperatorError for an address in a private network.
+        """
+        # As it is asked for: a host in full-width digits is an address, too.
+        host = url.host or ""
+        if not self.private and is_literal(host) and not is_public(host):
+            raise private(host)
+        async with self.opened().request(
+            method, url, params=list(query), data=body, headers=headers, allow_redirects=False
+        ) as answer:
+            told = {name.lower(): value for name, value in answer.headers.items()}
+            return HttpReply(status=answer.status, headers=told, body=await read_whole(answer))
 
     async def close(self) -> None:
         """Close the connections."""
